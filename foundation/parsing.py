@@ -1,0 +1,61 @@
+"""Argument parsers whose errors are one line, and flags made from settings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn, TypeVar
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from foundation.settings import check
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` with examples below its help and errors in one line."""
+
+    def __init__(self, prog: str, description: str, *, examples: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"examples:\n{examples}" if examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def add_settings(parser: Parser, model: type[BaseModel]) -> None:
+    """One flag a field of ``model``, with the field's docstring as its help."""
+    for name, field in model.model_fields.items():
+        parser.add_argument(
+            _flag(name),
+            required=field.is_required(),
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=_help(field),
+        )
+
+
+def read_settings(model: type[S], options: argparse.Namespace) -> S:
+    """The settings that :func:`add_settings` made flags for.
+
+    Raises:
+        SettingsError: one line naming the flag, the value and the fix.
+    """
+    given = {name: value for name, value in vars(options).items() if name in model.model_fields}
+    return check(model, given, source="command line")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _help(field: FieldInfo) -> str:
+    text = " ".join((field.description or "").split()).replace("``", "").replace("%", "%%")
+    return text if field.is_required() else f"{text} Default: {field.default}."

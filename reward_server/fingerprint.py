@@ -1,0 +1,53 @@
+"""Which reward model is this? An identity over file contents, and its short hash.
+
+The identity covers the weights, the tokenizer's files, the chat template, the configuration, the
+dtype of the forward pass and the head. Paths and file times do not count, so a copied folder is
+the same model; a changed byte in any covered file is another one. Two equal fingerprints give the
+same rewards; the software that computes them is not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from reward_server.protocol import DType, Head, Identity
+
+TOKENIZER_PATTERNS = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+)
+"""Files that decide how text becomes ids, in the layouts that transformers reads."""
+
+
+def identify(folder: Path, *, template: str, dtype: DType, head: Head) -> Identity:
+    """Reads every covered file of ``folder`` once."""
+    return Identity(
+        weights=_digest(folder.glob("*.safetensors")),
+        tokenizer=_digest(file for p in TOKENIZER_PATTERNS for file in folder.glob(p)),
+        template=hashlib.sha256(template.encode()).hexdigest(),
+        config=_digest([folder / "config.json"]),
+        dtype=dtype,
+        head=head,
+    )
+
+
+def fingerprint(identity: Identity) -> str:
+    """16 hex digits of the sha256 over the identity's JSON."""
+    return hashlib.sha256(identity.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _digest(files: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for file in sorted({file for file in files if file.is_file()}):
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        total.update(f"{file.name}\0{digest}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,92 @@
+"""Errors as answers: the one place where exceptions become RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reward_server.errors import InvalidRequest, RewardServerError
+from reward_server.protocol import FieldProblem, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Makes every error of ``app`` answer with a problem document."""
+    app.add_exception_handler(RewardServerError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+
+def problem_response(
+    request: Request, error: RewardServerError, *, errors: tuple[FieldProblem, ...] = ()
+) -> Response:
+    """The answer to ``error``, with ``retry-after`` where the error knows it."""
+    problem = Problem(
+        type=f"urn:medpref:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=str(error),
+        code=error.code,
+        retryable=error.retryable,
+        request_id=request.scope["state"]["request_id"],
+        errors=errors,
+    )
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return _respond(problem, headers)
+
+
+def _respond(problem: Problem, headers: dict[str, str]) -> Response:
+    log.info("request.refused", status=problem.status, code=problem.code)
+    return Response(
+        problem.model_dump_json(), problem.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def _domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RewardServerError)
+    return problem_response(request, error)
+
+
+def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # Only place and reason: the value may be a patient's words.
+    errors = tuple(
+        FieldProblem(field=_field(found["loc"]), detail=found["msg"].removeprefix("Value error, "))
+        for found in error.errors()
+    )
+    detail = f"{errors[0].field}: {errors[0].detail}"
+    return problem_response(request, InvalidRequest(detail), errors=errors)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    problem = Problem(
+        type="about:blank",
+        title=title,
+        status=error.status_code,
+        detail=f"{request.method} {request.url.path}: {error.detail}",
+        code=title.lower().replace(" ", "_"),
+        retryable=False,
+        request_id=request.scope["state"]["request_id"],
+    )
+    return _respond(problem, dict(error.headers or {}))
+
+
+def _unexpected_error(request: Request, error: Exception) -> Response:
+    return problem_response(request, RewardServerError(f"{type(error).__name__}; see the log"))
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:])
+    return path.removeprefix(".") or "body"

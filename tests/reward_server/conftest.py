@@ -1,0 +1,77 @@
+"""Fixtures: a saved tiny model, a fake scorer, and an application served without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from fastapi import FastAPI
+
+from reward_server.app import create_app
+from reward_server.config import RewardServerConfig
+from tests.reward_server.tiny import FakeScorer, make_tokenizer, save_model
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> Iterator[None]:
+    """A tiny model is faster on one thread, and tests share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reward_model")
+    save_model(folder, make_tokenizer())
+    return folder
+
+
+@pytest.fixture
+def scorer() -> FakeScorer:
+    return FakeScorer()
+
+
+@pytest.fixture
+def config() -> RewardServerConfig:
+    return RewardServerConfig(
+        model="unused",
+        max_pending_candidates=4,
+        max_groups_per_request=3,
+        max_candidates_per_group=3,
+        max_body_bytes=4_000,
+    )
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[httpx.ASGITransport]:
+    async with app.router.lifespan_context(app):
+        yield httpx.ASGITransport(app)
+
+
+Running = Callable[[FastAPI], AbstractAsyncContextManager[httpx.ASGITransport]]
+
+
+@pytest.fixture
+def running() -> Running:
+    """Runs an application's lifespan around requests to it, without a socket."""
+    return _running
+
+
+@pytest.fixture
+async def http(config: RewardServerConfig, scorer: FakeScorer) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        _running(create_app(config, scorer)) as transport,
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
