@@ -96,7 +96,9 @@ async def _play(run: Run, book: Book) -> None:
     await run.step(0, "baseline", measure_base)
     level = book.write(status="running").baseline
     run.reporter.event(
-        "baseline.measured", f"base policy: {_numbers(level.proxy_reward, level.gold)}"
+        "baseline.measured",
+        f"base policy: {_numbers(level.proxy_reward, level.gold)}",
+        **level.model_dump(),
     )
     if run.current_version != BASE:
         await stage(run, run.current_version)

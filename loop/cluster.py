@@ -41,6 +41,11 @@ RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # 15 by default: servers and trainer are what this run is about
 }
 
+THREADS = {
+    "OMP_NUM_THREADS": str(os.cpu_count()),  # Ray's own default is one
+    "OMP_WAIT_POLICY": "PASSIVE",  # trainer and servers share the cores: waiting must not burn them
+}
+
 REWARD_SERVER_READY_SECONDS = 300
 
 
@@ -182,8 +187,7 @@ class TrainerHost:
 
 
 def _place(actor: Any, gpus: float) -> Any:
-    threads = {"OMP_NUM_THREADS": str(os.cpu_count())}  # Ray's own default is one thread
-    options = {"num_cpus": 0, "num_gpus": gpus, "runtime_env": {"env_vars": threads}}
+    options = {"num_cpus": 0, "num_gpus": gpus, "runtime_env": {"env_vars": THREADS}}
     return actor.options(**options).remote()
 
 

@@ -7,7 +7,6 @@ A recipe that names a URL finds its server there instead of starting one.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from loop.cluster import Cluster, OnProgress, Trainer
 from loop.collect import Collector, sample_texts
 from loop.config import Recipe
 from loop.errors import RunError, first_failure
-from loop.folder import RunFolder
+from loop.folder import RunFolder, copy_folder
 from loop.ledger import Ledger
 from loop.run import Outcome, Run, Services, once
 from policy.client import BASE, AsyncPolicyClient, SamplingParameters
@@ -77,7 +76,7 @@ class Preparation:
             made = await trainer.run(
                 "make_base_policy", self.recipe, on_progress=self._bar("base policy: training")
             )
-            _copy(Path(made["path"]), home)
+            copy_folder(Path(made["path"]), home)
             return made
 
         made = await once(self.ledger, self.reporter, 0, "base_policy", make)
@@ -118,7 +117,7 @@ class Preparation:
             made = await trainer.run(
                 "make_reward_model", self.recipe, base, samples, on_progress=bar
             )
-            _copy(Path(made["path"]), home)
+            copy_folder(Path(made["path"]), home)
             return made
 
         made = await once(self.ledger, self.reporter, 0, "reward_model", make)
@@ -218,12 +217,3 @@ def _link(model: str, home: Path) -> str:
     if not home.is_symlink():
         home.symlink_to(path, target_is_directory=True)
     return str(path)
-
-
-def _copy(made: Path, home: Path) -> None:
-    """A copy of its own, so that a run outlives the cache. Whole or not at all."""
-    partial = home.with_name(f".{home.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(made, partial)
-    shutil.rmtree(home, ignore_errors=True)
-    partial.rename(home)

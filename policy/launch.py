@@ -85,6 +85,9 @@ def environment(config: PolicyServerConfig, *, on_cpu: bool) -> dict[str, str]:
         variables["HF_HUB_OFFLINE"] = "1"
     if on_cpu:
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gib)
+        if config.eager is not False:
+            # Eager mode still compiles how it gathers logprobs: seconds, and a C++ compiler.
+            variables["TORCH_COMPILE_DISABLE"] = "1"
     return variables
 
 

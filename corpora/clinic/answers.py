@@ -198,7 +198,13 @@ class Writer:
 
     def _lenders_to(self, combo: Combo, borrowing: Borrowing) -> list[Combo]:
         if borrowing is Borrowing.ANOTHER_CONDITION:
-            lenders = [Combo(slug, combo.intent) for slug in self._knowledge.by_slug]
+            # Of another part of the body: neighbours share too much to be called wrong.
+            home = self._knowledge.by_slug[combo.slug].system
+            lenders = [
+                Combo(condition.slug, combo.intent)
+                for condition in self._knowledge.conditions
+                if condition.system != home
+            ]
         else:
             # Red flags are welcome in any answer, so they would be no defect.
             lenders = [Combo(combo.slug, i) for i in Intent if i is not Intent.RED_FLAGS]

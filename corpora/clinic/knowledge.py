@@ -54,6 +54,8 @@ class Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", regex_engine="python-re")
 
     slug: str
+    system: str
+    """Where in the body: the name of the file that the condition stands in."""
     name: Phrase
     """As it stands in a sentence: ``the flu``, ``migraine``."""
     causes: Facts
@@ -123,14 +125,14 @@ def _read_file(path: Path) -> Iterator[Condition]:
     except tomllib.TOMLDecodeError as error:
         raise CorpusError(f"{path}: not valid TOML: {error}") from error
     for slug, table in tables.items():
-        yield _read_condition(f"{path}: [{slug}]", slug, table)
+        yield _read_condition(f"{path}: [{slug}]", {"slug": slug, "system": path.stem}, table)
 
 
-def _read_condition(where: str, slug: str, table: Any) -> Condition:
+def _read_condition(where: str, place: Mapping[str, str], table: Any) -> Condition:
     if not isinstance(table, dict):
         raise CorpusError(f"{where}: expected a table, got {table!r}")
     try:
-        condition = Condition(slug=slug, **table)
+        condition = Condition.model_validate({**table, **place})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

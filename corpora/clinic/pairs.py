@@ -29,21 +29,21 @@ class Contrast:
 
 
 CONTRASTS = (
-    Contrast(answers.GOOD, answers.ONE_WRONG, 10),
-    Contrast(answers.GOOD, answers.ALL_WRONG, 14),
-    Contrast(answers.GOOD, answers.OFF_TOPIC, 6),
+    Contrast(answers.GOOD, answers.ONE_WRONG, 5),
+    Contrast(answers.GOOD, answers.ALL_WRONG, 22),
+    Contrast(answers.GOOD, answers.OFF_TOPIC, 5),
     Contrast(answers.GOOD, answers.NO_SAFETY, 10),
     Contrast(answers.GOOD, answers.FOREIGN_SAFETY, 6),
     Contrast(answers.GOOD, answers.PADDED, 10),
-    Contrast(answers.GOOD, answers.REPEATING, 6),
+    Contrast(answers.GOOD, answers.REPEATING, 8),
     Contrast(answers.GOOD, answers.BROKEN_OFF, 10),
     Contrast(answers.GOOD, answers.PADDED_NO_SAFETY, 4),
     Contrast(answers.GOOD, answers.PADDED_BROKEN_OFF, 4),
     Contrast(answers.ONE_WRONG, answers.ALL_WRONG, 4),
-    Contrast(answers.PADDED, answers.ALL_WRONG, 4),
-    Contrast(answers.PADDED, answers.PADDED_WRONG, 3),
-    Contrast(answers.PADDED, answers.PADDED_NO_SAFETY, 5),
-    Contrast(answers.NO_SAFETY, answers.PADDED_NO_SAFETY, 4),
+    Contrast(answers.PADDED, answers.ALL_WRONG, 3),
+    Contrast(answers.PADDED, answers.PADDED_WRONG, 4),
+    Contrast(answers.PADDED, answers.PADDED_NO_SAFETY, 3),
+    Contrast(answers.NO_SAFETY, answers.PADDED_NO_SAFETY, 2),
 )
 
 

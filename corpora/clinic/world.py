@@ -25,7 +25,7 @@ from corpora.conversation import Conversation
 from corpora.errors import CorpusError
 from corpora.world import Demonstration, Question, RewardPairs
 
-TRAIN_PAIRS = 3000
+TRAIN_PAIRS = 11_000
 HELDOUT_PAIRS = 400
 FLIPPED_SHARE = 0.10
 """Share of the training labels that are wrong, as any annotator's are; held-out ones are clean."""

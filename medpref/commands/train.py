@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from foundation.reporting import Reporter
 from foundation.settings import load_settings
 from loop import models
 from loop.config import Recipe
+from loop.folder import copy_folder
 from loop.services import check_model, sample_reward_questions
 from medpref.recipes import add_recipe
 
@@ -57,7 +57,7 @@ def train_sft(recipe: Recipe, options: argparse.Namespace, show: OnProgress) -> 
     if recipe.policy.scratch is None or recipe.policy.sft is None:
         raise UserError(f"{options.recipe}: train sft needs [policy.scratch] and [policy.sft]")
     made = models.make_base_policy(recipe, on_progress=show)
-    shutil.copytree(made["path"], options.output)
+    copy_folder(Path(made["path"]), options.output)
     return made
 
 
@@ -66,7 +66,7 @@ def train_reward(recipe: Recipe, options: argparse.Namespace, show: OnProgress) 
         raise UserError(f"{options.recipe}: train reward needs [reward.training]")
     samples = asyncio.run(_reward_samples(recipe))
     made = models.make_reward_model(recipe, options.base, samples, on_progress=show)
-    shutil.copytree(made["path"], options.output)
+    copy_folder(Path(made["path"]), options.output)
     return made
 
 
