@@ -30,7 +30,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-quickstart: install ## the main job on the bundled world: about six minutes on two cores
+quickstart: install ## the main job on the bundled world: about seven minutes on two cores
 	$(BIN)/medpref quickstart
 
 check: install ## ruff, ruff format and mypy strict

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,29 +130,37 @@ def _measured(summary: dict[str, Any], seconds: float, peak: int) -> Measured:
 
 
 def _table(rows: list[Measured]) -> Table:
-    table = Table("seed", "time", "memory", "RM accuracy (longer wins)", "gold", "gain (95 %)")
-    for column in ("proxy", "length", "served", "redeploys", "failed / in flight"):
-        table.add_column(column)
-    for row in rows:
-        low, high = row.gold_gain_ci95 or (float("nan"), float("nan"))
-        table.add_row(
-            str(row.seed),
-            f"{row.seconds:.0f} s",
-            f"{row.peak_gib:.1f} GiB",
-            f"{_number(row.reward_accuracy)} ({_number(row.length_only_accuracy)})",
-            f"{_number(row.base_gold)} → {_number(row.final_gold)}",
-            f"[{low:+.3f}, {high:+.3f}]",
-            f"{_number(row.base_proxy)} → {_number(row.final_proxy)}",
-            f"{row.length_growth:+.0%}",
-            f"{row.served} ({row.promoted} promoted)",
-            ", ".join(f"{seconds:.2f} s" for seconds in row.deploy_seconds),
-            f"{row.failed_requests} / {row.requests_in_flight}",
-        )
+    """One column a seed, so that it fits any terminal."""
+    table = Table("seed", *(str(row.seed) for row in rows))
+    for name, tell in LINES.items():
+        table.add_row(name, *(tell(row) for row in rows))
     return table
+
+
+def _gain(row: Measured) -> str:
+    if row.gold_gain_ci95 is None:
+        return "–"
+    low, high = row.gold_gain_ci95
+    return f"{low:+.3f} … {high:+.3f}"
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+LINES: dict[str, Callable[[Measured], str]] = {
+    "wall time": lambda row: f"{row.seconds:.0f} s",
+    "peak memory": lambda row: f"{row.peak_gib:.1f} GiB",
+    "reward model accuracy": lambda row: _number(row.reward_accuracy),
+    "longer answer wins": lambda row: _number(row.length_only_accuracy),
+    "gold": lambda row: f"{_number(row.base_gold)} → {_number(row.final_gold)}",
+    "gold gain, 95 %": _gain,
+    "proxy reward": lambda row: f"{_number(row.base_proxy)} → {_number(row.final_proxy)}",
+    "length": lambda row: f"{row.length_growth:+.0%}",
+    "served (promoted)": lambda row: f"{row.served} ({row.promoted})",
+    "redeploys": lambda row: ", ".join(f"{seconds:.2f} s" for seconds in row.deploy_seconds),
+    "failed / in flight": lambda row: f"{row.failed_requests} / {row.requests_in_flight}",
+}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser(
         "medpref quickstart",
         "Make a small medical policy and a reward model on the spot and watch the policy get\n"
-        "better in three rounds. Needs no hub, no GPU and no data file; about six minutes on two"
+        "better in three rounds. Needs no hub, no GPU and no data file; about seven minutes on two"
         " cores.",
         examples="""  medpref quickstart
   medpref quickstart --seed 1 --run-dir runs/second
