@@ -49,10 +49,6 @@ class GateDecision:
     decision: Literal["promoted", "refused"]
     reason: str
 
-    @property
-    def is_promotion(self) -> bool:
-        return self.decision == "promoted"
-
 
 def win_rate(
     challenger: Sequence[ScoredGroup],

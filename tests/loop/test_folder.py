@@ -39,4 +39,4 @@ def test_the_servers_may_have_moved_when_a_run_goes_on(tmp_path: Path) -> None:
     first = recipe("policy.model=m", "policy.url=http://a:1", "reward.url=http://a:2")
     second = recipe("policy.model=m", "policy.url=http://b:1", "reward.url=http://b:2")
     open_run_folder(tmp_path / "run", first, resume=False)
-    open_run_folder(tmp_path / "run", second, resume=True)
+    assert open_run_folder(tmp_path / "run", second, resume=True).path == tmp_path / "run"

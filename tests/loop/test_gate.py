@@ -81,7 +81,7 @@ def test_promotion_is_earned(
 
 
 def test_no_evidence_is_no_promotion() -> None:
-    assert not decide(None, [], GateConfig()).is_promotion
+    assert decide(None, [], GateConfig()).decision == "refused"
 
 
 def test_the_gold_gain_is_paired_by_question() -> None:

@@ -102,7 +102,8 @@ def test_a_request_of_another_shape_is_refused(body: dict[str, Any]) -> None:
 
 
 def test_an_empty_candidate_is_a_candidate() -> None:
-    ScoreRequest.model_validate(changed_group(candidates=[""]))
+    request = ScoreRequest.model_validate(changed_group(candidates=[""]))
+    assert request.groups[0].candidates == ("",)
 
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
