@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
-from reward_server.training_config import RewardTrainingConfig
 
 from corpora.worlds import WorldName
 from foundation.settings import Settings
@@ -20,6 +19,7 @@ from loop.monitors import MonitorConfig
 from loop.pairs import PairConfig
 from policy.config import PolicyEngineConfig
 from policy.training.config import PreferenceConfig, ScratchConfig, SftConfig
+from reward_server.training_config import RewardTrainingConfig
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
