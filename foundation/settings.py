@@ -107,7 +107,9 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{field}: missing; add it"
     message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
-    return f"{field}: {error['input']!r}: {message}" if field else message
+    if isinstance(error["input"], Mapping):  # a rule between fields: the message names them
+        return f"{field}: {message}" if field else message
+    return f"{field}: {error['input']!r}: {message}"
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

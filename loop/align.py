@@ -6,12 +6,13 @@ only the servers start anew, and the promoted adapter is put back.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from corpora.errors import CorpusError
 from corpora.world import World
 from corpora.worlds import open_world
+from foundation.errors import JobError, UserError
 from foundation.reporting import Reporter
 from loop.cluster import Cluster
 from loop.config import Recipe
@@ -35,8 +36,9 @@ async def preflight(recipe: Recipe) -> World:
     check_model(recipe.policy.model, "policy.model")
     check_model(recipe.reward.model, "reward.model")
     world = open_world(recipe.data.world, path=recipe.data.path, seed=recipe.seed)
-    if not world.heldout_questions(1):
-        raise CorpusError(f"data.path: {recipe.data.path}: too few questions for a held-out part")
+    world.round_questions(1, recipe.data.round_questions)
+    world.heldout_questions(recipe.data.heldout_questions)
+    world.reward_questions(recipe.data.reward_questions)
     if recipe.policy.url is not None:
         async with AsyncPolicyClient(recipe.policy.url, retry_budget_seconds=0) as policy:
             if BASE not in await policy.versions():
@@ -68,8 +70,8 @@ async def align(recipe: Recipe, world: World, folder: RunFolder, reporter: Repor
             async with Cluster(recipe.cluster) as cluster, AsyncExitStack() as stack:
                 preparation = Preparation(recipe, folder, ledger, reporter, world, cluster, stack)
                 await _play(await preparation.open(), book)
-        except BaseException:
-            book.write(status="failed")
+        except BaseException as error:
+            book.write(status="failed", error=_reason(error))
             raise
         summary = book.write(status="completed")
         reporter.event("run.finished", _closing(summary), **summary.final.model_dump())
@@ -85,8 +87,8 @@ class Book:
     world: World
     folder: RunFolder
 
-    def write(self, *, status: Status) -> Summary:
-        summary = summarise(self.ledger, self.recipe, self.world, status=status)
+    def write(self, *, status: Status, error: str | None = None) -> Summary:
+        summary = summarise(self.ledger, self.recipe, self.world, status=status, error=error)
         write_whole(self.folder.summary, summary.model_dump_json(indent=2) + "\n")
         write_report(self.folder)
         return summary
@@ -112,6 +114,15 @@ async def measure_base(run: Run, _: int) -> Outcome:
     """The base policy answers the held-out questions: what every later version is held against."""
     groups = await run.answer_heldout(BASE)
     return {"prompts": len(groups)}
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run ended early, in one line."""
+    if isinstance(error, UserError | JobError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        return "interrupted"
+    return f"{type(error).__name__}: {error}"
 
 
 def _sentence(played: RoundSummary) -> str:

@@ -18,9 +18,19 @@ from loop.groups import ScoredCandidate, ScoredGroup
 from policy.client import BASE, AsyncPolicyClient, SampledGroup, SamplingParameters
 from policy.errors import PolicyRequestFailed
 from reward_server.client import AsyncRewardClient
+from reward_server.errors import (
+    BodyTooLarge,
+    CandidateTooLong,
+    InvalidRequest,
+    LimitExceeded,
+    RenderingFailed,
+)
 from reward_server.protocol import CandidateResult, ScoreGroup
 
 Keep = Callable[[ScoredGroup], None]
+
+REFUSED = (BodyTooLarge, CandidateTooLong, InvalidRequest, LimitExceeded, RenderingFailed)
+"""What the reward server says of one group; its other errors concern every group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,8 @@ class Collector:
     ) -> None:
         """Samples and scores every question once.
 
-        A question that cannot be sampled or scored is kept as a group with its error.
+        A question that cannot be sampled or scored is kept as a group with its error: one that is
+        too long for either model must not end a run.
 
         Args:
             questions: what to answer.
@@ -78,9 +89,9 @@ class Collector:
                 question.conversation, seeded(parameters, question), version=version
             )
             base = await self._base_logprobs(sampled) if has_kl else None
-        except PolicyRequestFailed as failure:
+            results = await self._score(question, [c.text for c in sampled.candidates])
+        except (PolicyRequestFailed, *REFUSED) as failure:
             return ScoredGroup(question.id, version, None, (), error=str(failure))
-        results = await self._score(question, [c.text for c in sampled.candidates])
         return _join(question, version, self.fingerprint, sampled, base, results)
 
     async def _base_logprobs(self, sampled: SampledGroup) -> list[float]:

@@ -69,6 +69,28 @@ class PolicyConfig(Settings):
             raise ValueError("url needs model: the folder of the base policy that it serves")
         return self
 
+    @model_validator(mode="after")
+    def _has_positions_enough(self) -> Self:
+        wanted = self.engine.max_model_len
+        if self.made_here and wanted and wanted > self.made_here.max_positions:
+            raise ValueError(
+                f"engine.max_model_len {wanted} is above scratch.max_positions"
+                f" {self.made_here.max_positions}; raise that"
+            )
+        return self
+
+    @property
+    def made_here(self) -> ScratchConfig | None:
+        """The shape of a base that the run makes."""
+        return self.scratch if self.model is None else None
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a conversation with its response; ``None`` where only the model knows."""
+        if self.engine.max_model_len is not None:
+            return self.engine.max_model_len
+        return self.made_here.max_positions if self.made_here else None
+
 
 class RewardConfig(Settings):
     """The reward model and the server it runs in."""
@@ -147,3 +169,23 @@ class Recipe(Settings):
     monitors: MonitorConfig = MonitorConfig()
     deploy: DeployConfig = DeployConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _leaves_room_for_questions(self) -> Self:
+        longest, response = self.policy.longest, self.sampling.max_tokens
+        if longest is not None and response >= longest:
+            raise ValueError(
+                f"sampling.max_tokens: {response} leaves no room for a question in {longest}"
+                " tokens; lower it, or raise policy.engine.max_model_len"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _serves_what_it_trains(self) -> Self:
+        highest, rank = self.policy.engine.max_lora_rank, self.preference.lora.rank
+        if self.policy.url is None and rank > highest:
+            raise ValueError(
+                f"preference.lora.rank: {rank} is above policy.engine.max_lora_rank {highest};"
+                " raise that"
+            )
+        return self

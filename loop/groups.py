@@ -40,8 +40,13 @@ class ScoredGroup:
     """Why there are no candidates, if there are none."""
 
     @property
+    def failure(self) -> str | None:
+        """The group's error, else the first one of its candidates."""
+        return self.error or next((c.error for c in self.candidates if c.error is not None), None)
+
+    @property
     def has_error(self) -> bool:
-        return self.error is not None or any(c.error is not None for c in self.candidates)
+        return self.failure is not None
 
     @property
     def rewards(self) -> list[float]:

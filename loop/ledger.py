@@ -120,6 +120,12 @@ class Ledger:
                 ],
             )
 
+    def forget_groups(self, phase: str) -> None:
+        """Removes the groups of a phase that has to be done anew."""
+        with self._database:
+            self._database.execute("DELETE FROM candidates WHERE phase = ?", (phase,))
+            self._database.execute("DELETE FROM groups WHERE phase = ?", (phase,))
+
     def groups(self, phase: str) -> list[ScoredGroup]:
         """The scored groups of a phase, by question id."""
         return read_groups(self._database, phase)

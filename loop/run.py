@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corpora.world import Question, World
+from foundation.errors import JobError
 from loop.collect import Collector, still_open
 from loop.groups import ScoredGroup
 from loop.ledger import Ledger, StepRecord
@@ -141,7 +142,8 @@ class Run:
         *,
         has_kl: bool,
     ) -> list[ScoredGroup]:
-        done = len({group.question_id for group in self.ledger.groups(phase)})
+        known = {group.question_id for group in self.ledger.groups(phase)}
+        done = len(known)
 
         def keep(group: ScoredGroup) -> None:
             nonlocal done
@@ -149,7 +151,6 @@ class Run:
             done += 1
             self.reporter.progress(task, done, len(questions))
 
-        known = {group.question_id for group in self.ledger.groups(phase)}
         await self.services.collector.collect(
             still_open(questions, known),
             version=version,
@@ -157,7 +158,21 @@ class Run:
             keep=keep,
             has_kl=has_kl,
         )
-        return self.ledger.groups(phase)
+        groups = self.ledger.groups(phase)
+        if version == self.current_version:
+            self._require_an_answer(phase, groups)
+        return groups
+
+    def _require_an_answer(self, phase: str, groups: Sequence[ScoredGroup]) -> None:
+        """The served policy is known to answer: when every question fails, something else is wrong.
+
+        Raises:
+            JobError: with the first failure; the phase is done anew when the run is resumed.
+        """
+        failures = [group.failure for group in groups if group.failure is not None]
+        if len(failures) == len(groups):
+            self.ledger.forget_groups(phase)
+            raise JobError(f"{phase}: all {len(groups)} questions failed, as in: {failures[0]}")
 
     @asynccontextmanager
     async def traffic(self) -> AsyncIterator[Traffic]:

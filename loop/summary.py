@@ -108,6 +108,8 @@ class Summary(BaseModel):
 
     run: str
     status: Status
+    error: str | None = None
+    """Why a failed run ended."""
     seed: int
     world: str
     reference: str
@@ -119,7 +121,9 @@ class Summary(BaseModel):
     """Wall time of every finished step, those of preparation among them."""
 
 
-def summarise(ledger: Ledger, recipe: Recipe, world: World, *, status: Status) -> Summary:
+def summarise(
+    ledger: Ledger, recipe: Recipe, world: World, *, status: Status, error: str | None = None
+) -> Summary:
     """Everything that a run shows so far."""
     teller = _Teller(ledger, recipe, world)
     rounds = [teller.round(number) for number in range(1, recipe.rounds + 1) if teller.gate(number)]
@@ -127,6 +131,7 @@ def summarise(ledger: Ledger, recipe: Recipe, world: World, *, status: Status) -
     return Summary(
         run=recipe.name,
         status=status,
+        error=error,
         seed=recipe.seed,
         world=world.name,
         reference=recipe.preference.reference,

@@ -31,6 +31,9 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has kernels for."""
 
+HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""The widths of an attention head that vLLM has kernels for on a CPU."""
+
 
 class PolicyEngineConfig(Settings):
     """How vLLM runs a base model and its adapters, wherever it listens."""

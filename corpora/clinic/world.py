@@ -22,7 +22,7 @@ from corpora.clinic.pairs import build_pairs, flip_labels
 from corpora.clinic.questions import ask, combo_of, question_id
 from corpora.clinic.split import Purpose, split
 from corpora.conversation import Conversation
-from corpora.errors import CorpusError
+from corpora.pool import Pool
 from corpora.world import Demonstration, Question, RewardPairs
 
 TRAIN_PAIRS = 11_000
@@ -82,7 +82,7 @@ class ClinicWorld:
             "world": [self.name, self.seed],
             "demonstrations": [[d.conversation.last, d.response] for d in self.demonstrations()],
             "questions": {
-                purpose: [[q.id, q.conversation.last, q.reference] for q in self._pools[purpose]]
+                purpose: [[q.id, q.conversation.last, q.reference] for q in self._asked[purpose]]
                 for purpose in Purpose
             },
             "pairs": [pair.to_trl() for pair in (*pairs.train, *pairs.heldout)],
@@ -101,13 +101,9 @@ class ClinicWorld:
         """The questions of one round.
 
         Raises:
-            CorpusError: if ``round_number`` is below 1 or one round wants more than there are.
+            CorpusError: if a round wants more than there are.
         """
-        if round_number < 1:
-            raise CorpusError(f"round_number: {round_number} is below 1; rounds count from 1")
-        pool = self._at_least(Purpose.ROUNDS, count)
-        start = (round_number - 1) * count
-        return [pool[(start + step) % len(pool)] for step in range(count)]
+        return Pool("data.round_questions", self._asked[Purpose.ROUNDS]).walk(round_number, count)
 
     def heldout_questions(self, count: int) -> Sequence[Question]:
         """The first held-out questions.
@@ -115,7 +111,7 @@ class ClinicWorld:
         Raises:
             CorpusError: if there are fewer than ``count``.
         """
-        return self._at_least(Purpose.HELDOUT, count)[:count]
+        return Pool("data.heldout_questions", self._asked[Purpose.HELDOUT]).first(count)
 
     def reward_questions(self, count: int) -> Sequence[Question]:
         """None: the pairs of this world are composed, not sampled."""
@@ -158,21 +154,15 @@ class ClinicWorld:
     @cached_property
     def _reward_pairs(self) -> RewardPairs:
         rng = Random(f"{self.seed}/pairs")
-        train, heldout = self._pools[Purpose.REWARD_TRAIN], self._pools[Purpose.REWARD_HELDOUT]
+        train, heldout = self._asked[Purpose.REWARD_TRAIN], self._asked[Purpose.REWARD_HELDOUT]
         clean = build_pairs(self.knowledge, train, TRAIN_PAIRS, rng=rng)
         return RewardPairs(
             train=flip_labels(clean, FLIPPED_SHARE, rng=rng),
             heldout=build_pairs(self.knowledge, heldout, HELDOUT_PAIRS, rng=rng),
         )
 
-    def _at_least(self, purpose: Purpose, count: int) -> tuple[Question, ...]:
-        pool = self._pools[purpose]
-        if count > len(pool):
-            raise CorpusError(f"count: {count} questions wanted, {purpose} has {len(pool)}")
-        return pool
-
     @cached_property
-    def _pools(self) -> Mapping[Purpose, tuple[Question, ...]]:
+    def _asked(self) -> Mapping[Purpose, tuple[Question, ...]]:
         return {purpose: self._questions(purpose) for purpose in Purpose}
 
     def _questions(self, purpose: Purpose) -> tuple[Question, ...]:

@@ -88,7 +88,10 @@ def tell_result(summary: Summary, *, planned: int, questions: int) -> str:
         questions: held-out questions that the base policy answered.
     """
     outcome = _outcome(summary, planned=planned, questions=questions)
-    return f"The run failed. {outcome}" if summary.status == "failed" else outcome
+    if summary.status != "failed":
+        return outcome
+    reason = f": {summary.error.rstrip('.')}" if summary.error else ""
+    return f"The run failed{reason}. {outcome}"
 
 
 def tell_cautions(summary: Summary) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from foundation.settings import Settings
+from policy.config import HEAD_SIZES
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Reference = Literal["base", "previous"]
@@ -22,7 +23,7 @@ class ScratchConfig(Settings):
     """Tokens of the vocabulary at most; the bytes and the special tokens are among them."""
 
     hidden_size: int = Field(default=256, ge=8)
-    """Width of the residual stream; an even multiple of ``heads``."""
+    """Width of the residual stream; over ``heads`` it gives a width that vLLM has kernels for."""
 
     layers: int = Field(default=4, ge=1)
     """Transformer blocks."""
@@ -37,11 +38,13 @@ class ScratchConfig(Settings):
     """Longest conversation with its response, in tokens."""
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> ScratchConfig:
-        if self.hidden_size % (2 * self.heads):
+    def _has_kernels(self) -> ScratchConfig:
+        # vLLM starts with any other width, and dies at the first request.
+        if self.hidden_size not in [self.heads * size for size in HEAD_SIZES]:
             raise ValueError(
-                f"{self.hidden_size} hidden_size over {self.heads} heads is not an even number; "
-                "make hidden_size a multiple of twice the heads"
+                f"hidden_size {self.hidden_size} over {self.heads} heads is "
+                f"{self.hidden_size / self.heads:g} a head; "
+                f"make it one of {', '.join(map(str, HEAD_SIZES))}"
             )
         return self
 

@@ -109,12 +109,12 @@ def test_rounds_walk_their_pool_and_wrap() -> None:
 
 def test_wanting_more_than_there_is_is_refused() -> None:
     world = ClinicWorld()
-    with pytest.raises(CorpusError, match="count: 9999 questions wanted, rounds has"):
+    with pytest.raises(CorpusError, match=r"data\.round_questions: 9999 wanted, the data has 832"):
         world.round_questions(1, 9999)
-    with pytest.raises(CorpusError, match="count: 9999 questions wanted, heldout has"):
+    with pytest.raises(
+        CorpusError, match=r"data\.heldout_questions: 9999 wanted, the data has 416"
+    ):
         world.heldout_questions(9999)
-    with pytest.raises(CorpusError, match="round_number: 0 is below 1"):
-        world.round_questions(0, 8)
 
 
 def test_the_pairs_are_as_many_as_promised_and_distinct(world: ClinicWorld) -> None:

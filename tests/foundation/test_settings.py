@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foundation.settings import Settings, SettingsError, apply_override, load_settings
 
@@ -11,6 +11,12 @@ from foundation.settings import Settings, SettingsError, apply_override, load_se
 class Inner(Settings):
     window: int = Field(default=4, ge=1)
     name: str | None = None
+
+    @model_validator(mode="after")
+    def _is_narrow(self) -> Inner:
+        if self.name == "narrow" and self.window > 8:
+            raise ValueError(f"window {self.window} is not narrow; make it 8 at most")
+        return self
 
 
 class Outer(Settings):
@@ -61,6 +67,11 @@ def test_an_override_is_toml_or_else_text(text: str, value: object) -> None:
         pytest.param("inner.zzz=3", "known here: window, name", id="far from any key"),
         pytest.param("inner.window=0", "inner.window: 0: Input should be greater", id="range"),
         pytest.param("seed=many", "seed: 'many'", id="type"),
+        pytest.param(
+            'inner={window=9, name="narrow"}',
+            "inner: window 9 is not narrow; make it 8 at most",
+            id="a rule between fields",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_with_field_and_fix(

@@ -10,6 +10,7 @@ from corpora.conversation import Conversation
 from corpora.world import Question
 from policy.client import Candidate, FinishReason, SampledGroup, SamplingParameters
 from policy.errors import PolicyRequestFailed
+from reward_server.errors import CandidateTooLong
 from reward_server.protocol import CandidateResult, GroupResult, ItemError, ScoreGroup
 
 
@@ -54,9 +55,13 @@ class FakePolicy:
 
 @dataclass
 class FakeReward:
-    """Rewards a candidate by its position; the second candidate of ``broken`` gets an error."""
+    """Rewards a candidate by its position.
+
+    The second candidate of ``broken`` gets an error; ``refused`` is too long as a whole.
+    """
 
     broken: str | None = None
+    refused: str | None = None
     scored: dict[str, asyncio.Event] = field(default_factory=dict)
 
     async def score(
@@ -65,6 +70,8 @@ class FakeReward:
         for group in groups:
             if group.id in self.scored:
                 self.scored[group.id].set()
+            if group.id == self.refused:
+                raise CandidateTooLong(f"group {group.id!r}, candidate 0: 600 tokens, limit 512")
         return [GroupResult(id=group.id, results=self._results(group)) for group in groups]
 
     def _results(self, group: ScoreGroup) -> tuple[CandidateResult, ...]:

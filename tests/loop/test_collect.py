@@ -74,6 +74,12 @@ def test_a_question_that_cannot_be_sampled_is_kept_with_its_error() -> None:
     assert "too long" in (failed["q1"] or "")
 
 
+def test_a_group_that_the_reward_server_refuses_does_not_end_the_run() -> None:
+    kept = collect(FakePolicy(), FakeReward(refused="q1"), count=3)
+    failed = {group.question_id: group.failure for group in kept if group.has_error}
+    assert failed == {"q1": "group 'q1', candidate 0: 600 tokens, limit 512"}
+
+
 def test_a_failed_score_is_an_error_and_never_a_number() -> None:
     [group] = collect(FakePolicy(), FakeReward(broken="q0"), count=1)
     assert group.has_error

@@ -60,6 +60,31 @@ RECIPE = str(QUICKSTART)
         pytest.param(["align", RECIPE, "--set", "rounds"], "section.key=value", id="no value"),
         pytest.param(["align", RECIPE, "--set", "rounds=0"], "rounds: 0", id="range"),
         pytest.param(
+            ["align", RECIPE, "--set", "data.heldout_questions=9999"],
+            "data.heldout_questions: 9999 wanted, the data has 416; set it to at most 416",
+            id="more questions than there are",
+        ),
+        pytest.param(
+            ["align", RECIPE, "--set", "policy.scratch.heads=3"],
+            "policy.scratch: hidden_size 256 over 3 heads",
+            id="heads that vLLM cannot serve",
+        ),
+        pytest.param(
+            ["align", RECIPE, "--set", "policy.engine.max_model_len=512"],
+            "engine.max_model_len 512 is above scratch.max_positions 256",
+            id="more positions than the model has",
+        ),
+        pytest.param(
+            ["align", RECIPE, "--set", "sampling.max_tokens=256"],
+            "sampling.max_tokens: 256 leaves no room",
+            id="no room for a question",
+        ),
+        pytest.param(
+            ["align", RECIPE, "--set", "preference.lora.rank=32"],
+            "preference.lora.rank: 32 is above policy.engine.max_lora_rank 16",
+            id="a rank that vLLM refuses",
+        ),
+        pytest.param(
             ["align", RECIPE, "--set", "policy.model=./none"],
             "policy.model: './none': no model there",
             id="wrong model path",

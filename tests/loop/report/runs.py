@@ -110,6 +110,7 @@ def sum_up(
     rounds: Sequence[RoundSummary] = (),
     *,
     status: Status = "completed",
+    error: str | None = None,
     baseline: Level = BASELINE,
     trained_here: bool = True,
 ) -> Summary:
@@ -121,6 +122,7 @@ def sum_up(
     return Summary(
         run="quickstart",
         status=status,
+        error=error,
         seed=0,
         world="clinic",
         reference="base",

@@ -103,6 +103,11 @@ def test_without_a_promotion_the_base_is_still_served() -> None:
     )
 
 
+def test_a_failed_run_says_why() -> None:
+    told = tell(sum_up([skip(1)], status="failed", error="the trainer's process died."))
+    assert told.startswith("The run failed: the trainer's process died. After 1 of 3 rounds,")
+
+
 def test_before_the_first_round_only_the_base_is_told() -> None:
     assert tell(sum_up(status="running")).startswith("No round is finished yet. The base policy")
 

@@ -63,7 +63,7 @@ def tiny() -> ScratchConfig:
         vocabulary_size=320,
         hidden_size=64,
         layers=2,
-        heads=4,
+        heads=2,
         intermediate_size=128,
         max_positions=128,
     )

@@ -101,6 +101,12 @@ def test_equal_seeds_give_equal_folders_and_others_do_not(
     assert not torch.equal(first, other)
 
 
+def test_a_head_width_that_vllm_cannot_serve_is_refused() -> None:
+    assert ScratchConfig(hidden_size=160, heads=2).heads == 2
+    with pytest.raises(ValueError, match="hidden_size 256 over 16 heads is 16 a head; make it one"):
+        ScratchConfig(hidden_size=256, heads=16)
+
+
 def test_no_demonstrations_are_refused(tmp_path: Path, tiny: ScratchConfig) -> None:
     with pytest.raises(TrainingError, match="demonstrations: there are none"):
         create_base_policy([], tiny, tmp_path / "base", seed=0)
