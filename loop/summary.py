@@ -7,13 +7,15 @@ is ``None``, never missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from corpora.world import Question, World
 from loop.config import Recipe
+from loop.errors import RunError
 from loop.gate import gold_gain, win_rate
 from loop.groups import ScoredGroup, sound_candidates
 from loop.ledger import Ledger, StepRecord
@@ -141,6 +143,24 @@ def summarise(
         reward_model=teller.reward_model(),
         seconds=ledger.total_seconds(),
     )
+
+
+def read_summary(path: Path) -> Summary:
+    """What :func:`summarise` wrote to a run folder.
+
+    Raises:
+        RunError: if the file is missing, malformed or of another version.
+    """
+    try:
+        return Summary.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; give the folder of a run") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "content"
+        raise RunError(
+            f"{path}: not a summary of this version: {field}: {problem['msg']}"
+        ) from None
 
 
 class _Teller:

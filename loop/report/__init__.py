@@ -17,15 +17,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from corpora.preference import read_pairs
-from foundation.settings import check
-from loop.errors import RunError
 from loop.folder import RunFolder, write_whole
 from loop.ledger import connect, read_groups
 from loop.report import charts, words
 from loop.report.curves import draw_curves
 from loop.report.examples import Example, pick_examples, shorten
 from loop.report.recipe import to_recipe
-from loop.summary import RoundSummary, Summary
+from loop.summary import RoundSummary, Summary, read_summary
 from policy.client import BASE
 
 EXAMPLE_CHARACTERS = 300_000
@@ -41,12 +39,9 @@ def write_report(folder: RunFolder) -> Path:
     """Writes ``report.html`` of a run, from its summary, ledger, pairs and settings.
 
     Raises:
-        RunError: if there is no run in the folder.
-        SettingsError: if its ``summary.json`` is not one of this version.
+        RunError: if there is no run in the folder, or one of another version.
     """
-    if not folder.summary.is_file():
-        raise RunError(f"{folder.path}: no summary.json there; give the folder of a run")
-    summary = check(Summary, _read_json(folder.summary), source=str(folder.summary))
+    summary = read_summary(folder.summary)
     write_whole(folder.report, _render(summary, _read_json(folder.config), folder))
     return folder.report
 

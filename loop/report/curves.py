@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from loop.report.charts import Measure, Panel, Reading, draw_panel
+from loop.report.words import GOLD_PLACES
 from loop.summary import Heldout, Summary
 from policy.client import BASE
 
 PROXY = Measure("Proxy reward", "what the loop optimises", "proxy", 2, least_span=0.2)
 GOLD = Measure(
     "Gold",
-    "the truth, which the loop never sees",
+    "independent, unseen by the loop",
     "gold",
-    2,
+    GOLD_PLACES,
     least_span=0.1,
     bounds=(0, 1),
     absent="This world knows no truth to measure against.",

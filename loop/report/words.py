@@ -12,6 +12,8 @@ from policy.client import BASE
 
 Interval = tuple[float, float]
 NOTHING = "–"
+GOLD_PLACES = 3
+"""A gain in word overlap with a reference is a few thousandths, and still a gain."""
 SPACE = "\N{NO-BREAK SPACE}"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -134,7 +136,7 @@ def _rounds(summary: Summary, planned: int) -> str:
 
 
 def _level(level: Level) -> str:
-    gold = [f"gold {decimal(level.gold)}"] if level.gold is not None else []
+    gold = [f"gold {decimal(level.gold, GOLD_PLACES)}"] if level.gold is not None else []
     proxy = f"a proxy reward of {decimal(level.proxy_reward)}"
     return listed([*gold, proxy, f"{decimal(level.length_tokens, 0)} tokens an answer"])
 
@@ -156,13 +158,14 @@ def _changes(summary: Summary) -> list[str]:
 
 def _gold_change(summary: Summary) -> str:
     before, after = summary.baseline, summary.final
-    moved = f"from {decimal(before.gold)} to {decimal(after.gold)}"
+    moved = f"from {decimal(before.gold, GOLD_PLACES)} to {decimal(after.gold, GOLD_PLACES)}"
     if after.gold_gain_ci95 is None:
         return f"gold went {moved}"
     low, high = after.gold_gain_ci95
     verb = "rose" if low > 0 else "fell" if high < 0 else "went"
-    interval = f"95{SPACE}% interval {signed(low)} to {signed(high)}"
-    return f"gold {verb} {moved} (gain {signed(after.gold_gain)}, {interval})"
+    gain, low_end, high_end = (signed(g, GOLD_PLACES) for g in (after.gold_gain, low, high))
+    interval = f"95{SPACE}% interval {low_end} to {high_end}"
+    return f"gold {verb} {moved} (gain {gain}, {interval})"
 
 
 def _has_hollow_gain(summary: Summary) -> bool:

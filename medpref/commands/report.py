@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from foundation.parsing import Parser
-from loop.errors import RunError
 from loop.folder import RunFolder
 from loop.report import write_report
 
@@ -19,7 +18,5 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="the run folder")
     folder = RunFolder(parser.parse_args(arguments).run_dir)
-    if not folder.summary.is_file():
-        raise RunError(f"{folder.path}: no run there (no summary.json); correct the path")
     sys.stdout.write(f"{write_report(folder)}\n")
     return 0

@@ -8,6 +8,7 @@ import pytest
 
 from medpref import __version__
 from medpref.cli import COMMANDS, main
+from tests.loop.report.runs import sum_up
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.toml"
 
@@ -128,7 +129,7 @@ RECIPE = str(QUICKSTART)
         pytest.param(
             ["align", RECIPE, "--run-dir", "empty", "--resume"], "no run to resume", id="no run"
         ),
-        pytest.param(["report", "nowhere"], "no run there", id="report of nothing"),
+        pytest.param(["report", "nowhere"], "summary.json: no such file", id="report of nothing"),
         pytest.param(
             ["serve", "reward", "--model", "./none"], "./none", id="serve a missing reward model"
         ),
@@ -185,6 +186,17 @@ def test_bad_usage_is_one_line_that_points_to_the_help(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "--help" in error
+
+
+def test_a_broken_run_does_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in (("one", "{"), ("two", sum_up(status="running").model_dump_json())):
+        folder = Path("runs") / name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(content)
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert any("one" in line and "unreadable" in line for line in shown)
+    assert any("two" in line and "running" in line for line in shown)
 
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from foundation.settings import SettingsError
 from loop.config import Recipe
 from loop.errors import RunError
 from loop.folder import RunFolder
@@ -164,12 +163,12 @@ def test_failed_requests_are_alarming(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_one_line_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no summary\.json there; give the folder of a run"):
+    with pytest.raises(RunError, match=r"summary\.json: no such file; give the folder"):
         write_report(RunFolder(tmp_path))
 
 
 def test_a_summary_of_another_shape_is_one_line(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", PLAYED)
     folder.summary.write_text('{"run": "quickstart"}', encoding="utf-8")
-    with pytest.raises(SettingsError, match="status: missing"):
+    with pytest.raises(RunError, match="not a summary of this version: status: Field required"):
         write_report(folder)

@@ -79,9 +79,9 @@ def test_growth_says_longer_shorter_or_as_long() -> None:
 
 def test_a_finished_run_is_told_in_two_sentences() -> None:
     assert tell(sum_up(PLAYED)) == (
-        "After 3 rounds, 2 promoted, gold rose from 0.52 to 0.76 (gain +0.24, 95 % interval +0.20"
-        " to +0.28) on 160 held-out questions. The proxy reward went from −0.31 to 1.85, the"
-        " served policy wins 80 % of comparisons with the base and its answers are 4 % longer."
+        "After 3 rounds, 2 promoted, gold rose from 0.520 to 0.763 (gain +0.243, 95 % interval"
+        " +0.203 to +0.283) on 160 held-out questions. The proxy reward went from −0.31 to 1.85,"
+        " the served policy wins 80 % of comparisons with the base and its answers are 4 % longer."
     )
 
 
@@ -99,7 +99,7 @@ def test_a_run_on_its_way_says_how_far_it_is() -> None:
 def test_without_a_promotion_the_base_is_still_served() -> None:
     assert tell(sum_up([skip(1)], status="failed")) == (
         "The run failed. After 1 of 3 rounds, none promoted, the base policy is still served:"
-        " gold 0.52, a proxy reward of −0.31 and 43 tokens an answer on 160 held-out questions."
+        " gold 0.520, a proxy reward of −0.31 and 43 tokens an answer on 160 held-out questions."
     )
 
 
