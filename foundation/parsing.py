@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -37,7 +37,7 @@ def add_settings(parser: Parser, model: type[BaseModel]) -> None:
             _flag(name),
             required=field.is_required(),
             default=argparse.SUPPRESS,
-            metavar="VALUE",
+            metavar=_metavar(field),
             help=_help(field),
         )
 
@@ -58,4 +58,13 @@ def _flag(name: str) -> str:
 
 def _help(field: FieldInfo) -> str:
     text = " ".join((field.description or "").split()).replace("``", "").replace("%", "%%")
-    return text if field.is_required() else f"{text} Default: {field.default}."
+    if field.is_required() or field.default is None:
+        return text
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    return f"{text} Default: {default}."
+
+
+def _metavar(field: FieldInfo) -> str:
+    """The choices of a closed set, else that there is a value."""
+    closed = get_origin(field.annotation) is Literal
+    return f"{{{','.join(get_args(field.annotation))}}}" if closed else "VALUE"

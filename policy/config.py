@@ -70,7 +70,7 @@ class PolicyEngineConfig(Settings):
     """GPUs that one model is spread over."""
 
     eager: bool | None = None
-    """No compilation: ready sooner, slower per token. ``None``: eager on a CPU only."""
+    """No compilation: ready sooner, slower per token. Left out, it is eager on a CPU."""
 
     ready_timeout_seconds: float = Field(default=600, gt=0)
     """Longest time from start to the first answer."""
