@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A busy machine is no failure: how long an example takes says nothing.
-settings.register_profile("medpref", deadline=None)
+# A busy machine is no failure: how long an example takes says nothing. The same examples every
+# time, so that a change is blamed for its own faults only; to look for new ones:
+#   pytest --hypothesis-profile=thorough
+settings.register_profile("medpref", deadline=None, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=2_000)
 settings.load_profile("medpref")
 
 os.environ["HF_HUB_OFFLINE"] = "1"

