@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from foundation.settings import check
+from foundation.settings import check, read_toml
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,8 +32,21 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def add_settings(parser: Parser, model: type[BaseModel]) -> None:
-    """One flag a field of ``model``, with the field's docstring as its help."""
+    """One flag a field of ``model``, with the field's docstring as its help.
+
+    A table, which no flag can hold, is left to a settings file.
+    """
     for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is dict:
+            continue
+        if field.annotation is bool:
+            parser.add_argument(
+                _flag(name),
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=_help(field),
+            )
+            continue
         parser.add_argument(
             _flag(name),
             required=field.is_required(),
@@ -42,14 +56,17 @@ def add_settings(parser: Parser, model: type[BaseModel]) -> None:
         )
 
 
-def read_settings(model: type[S], options: argparse.Namespace) -> S:
-    """The settings that :func:`add_settings` made flags for.
+def read_settings(model: type[S], options: argparse.Namespace, *, file: Path | None = None) -> S:
+    """The settings that :func:`add_settings` made flags for, laid over those of a TOML file.
 
     Raises:
-        SettingsError: one line naming the flag, the value and the fix.
+        SettingsError: one line naming the flag or file, the value and the fix.
     """
     given = {name: value for name, value in vars(options).items() if name in model.model_fields}
-    return check(model, given, source="command line")
+    if file is None:
+        return check(model, given, source="command line")
+    source = f"{file} under the command line" if given else str(file)
+    return check(model, read_toml(file) | given, source=source)
 
 
 def _flag(name: str) -> str:

@@ -22,9 +22,11 @@ class SettingsError(UserError):
 
 
 class Settings(BaseModel):
-    """Base of every settings model: frozen, and an unknown key is an error."""
+    """Base of every settings model: frozen; an unknown key and a number without end are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 S = TypeVar("S", bound=BaseModel)
