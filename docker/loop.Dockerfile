@@ -11,7 +11,8 @@ ARG DEVICE=cpu
 FROM python:3.11-slim-bookworm AS cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # triton has no backend for CPUs and is a quarter of the lock; the rest checks code.
-ARG LEFT_OUT="triton|mypy|ruff|hypothesis|pytest|pytest-timeout"
+ARG LEFT_OUT="triton|mypy|ruff|pytest|pytest-timeout|hypothesis|schemathesis|hypothesis-graphql\
+|graphql-core|jsonschema-rs|harfile|pyrate-limiter|werkzeug"
 COPY requirements/cpu.lock /tmp/
 # The lock is complete: what its packages wish for beyond it would bring CUDA builds.
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -43,7 +44,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${DEVICE}
 RUN groupadd --gid 10001 medpref \
     && useradd --uid 10001 --gid 10001 --create-home medpref \
-    && install --directory --owner=medpref --group=medpref /models /runs
+    && install --directory --owner=medpref --group=medpref /models /runs /keys
 # At the root, so that the paths of the documentation hold: recipes/NAME.toml, runs/NAME-1.
 WORKDIR /
 COPY recipes /recipes

@@ -13,7 +13,8 @@ FROM python:3.11-slim-bookworm AS cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # What serving never imports. triton has no backend for CPUs and is a quarter of the lock.
 ARG LEFT_OUT="triton|ray|trl|peft|accelerate|datasets|pyarrow|pandas\
-|mypy|ruff|hypothesis|pytest|pytest-timeout"
+|mypy|ruff|pytest|pytest-timeout|hypothesis|schemathesis|hypothesis-graphql|graphql-core\
+|jsonschema-rs|harfile|pyrate-limiter|werkzeug"
 COPY requirements/cpu.lock /tmp/
 # The lock is complete: what its packages wish for beyond it would bring CUDA builds.
 RUN --mount=type=cache,target=/root/.cache/pip \

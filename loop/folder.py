@@ -97,8 +97,9 @@ def _check_recipe(folder: RunFolder, recipe: Recipe) -> None:
     now = json.loads(recipe.model_dump_json())
     # Where the servers are may change from one attempt to the next; what they hold may not.
     for settings in (before, now):
-        for section in ("policy", "reward"):
-            settings[section].pop("url")
+        settings["policy"].pop("url")
+        settings["reward"].pop("url")
+        settings["reward"].pop("api_key_env", None)  # a run of before it has none
     if before != now:
         changed = ", ".join(sorted(_differences(before, now)))
         raise RunError(f"{folder.path}: the recipe changed since this run began: {changed}")

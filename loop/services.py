@@ -7,6 +7,7 @@ A recipe that names a URL finds its server there instead of starting one.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from foundation.progress import TrainingProgress
 from foundation.reporting import Reporter
 from loop.cluster import Cluster, OnProgress, Trainer
 from loop.collect import Collector, sample_texts
-from loop.config import Recipe
+from loop.config import Recipe, is_local
 from loop.errors import RunError, first_failure
 from loop.folder import RunFolder, copy_folder
 from loop.ledger import Ledger
@@ -187,14 +188,28 @@ async def sample_reward_questions(
 
 
 def reward_client(recipe: Recipe, url: str, *, attempts: int = 8) -> AsyncRewardClient:
-    """A client of the recipe's reward model."""
-    retry = RetryPolicy(attempts=attempts)
-    return AsyncRewardClient(url, ClientOptions(model=recipe.reward.served_name, retry=retry))
+    """A client of the recipe's reward model.
+
+    Raises:
+        UserError: if the recipe names a variable for the server's key that is not set.
+    """
+    options = ClientOptions(
+        model=recipe.reward.served_name,
+        retry=RetryPolicy(attempts=attempts),
+        api_key=_api_key(recipe.reward.api_key_env),
+    )
+    return AsyncRewardClient(url, options)
 
 
-def is_local(model: str) -> bool:
-    """Whether a model is named by a path; else it is a name on the hub."""
-    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") != 1
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(
+            f"reward.api_key_env: {variable!r} is not set; export the reward server's key under it"
+        )
+    return key
 
 
 def check_model(model: str | None, field: str) -> None:

@@ -20,6 +20,11 @@ COMMANDS = {
     "quickstart": "the main job on the bundled world, from nothing",
     "align": "launch or resume alignment rounds",
     "serve": "run the reward server or the policy server",
+    "score": "score a file with a running reward server; goes on after a kill",
+    "calibrate": "see how a reward model's rewards are spread, for a server to use",
+    "keys": "make, list and revoke the keys of a reward server",
+    "replay": "score an audit log again and compare",
+    "bench": "measure: throughput of scoring, side by side with others",
     "train": "run one training stage alone: sft, reward or preference",
     "report": "write a run's report again",
     "runs": "list runs",
@@ -29,6 +34,7 @@ COMMANDS = {
 EXAMPLES = """  medpref quickstart
   medpref align recipes/quickstart.toml --set rounds=1
   medpref serve reward --model runs/quickstart-1/reward_model --port 8100
+  medpref score groups.jsonl rewards.jsonl --server http://127.0.0.1:8100
   medpref COMMAND --help"""
 
 

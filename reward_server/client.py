@@ -4,8 +4,10 @@
         results = client.score([ScoreGroup.of("q1", conversation, ["Saline …", "Antibiotics …"])])
 
 A large job is cut into requests of which ``concurrency`` run side by side. Either every group has
-its results, in the order given and all from one fingerprint, or the call raises. When to come back
-after a failure is decided in ``exchange``; every wait has a bound.
+its results, in the order given and all from one fingerprint, or the call raises; the first failure
+ends the others. A job that does not fit in memory goes through ``score_stream``. What is sent is
+made in ``requests``; when it is sent again, halved or given up is decided in ``exchange``; every
+wait has a bound.
 
 Imports no torch and no server code beyond the wire types and the errors.
 """
@@ -13,64 +15,70 @@ Imports no torch and no server code beyond the wire types and the errors.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import aclosing, closing
+from typing import Self, TypeVar
 
 import httpx
 
-from reward_server.errors import RewardServerUnreachable
 from reward_server.exchange import (
-    Exchange,
+    Assembly,
+    Deadline,
+    OnRefused,
     Outcome,
+    Part,
     Pause,
     RetryPolicy,
-    exchange,
+    Steps,
+    StreamedGroup,
     join,
     read_model,
-    read_scores,
 )
-from reward_server.protocol import (
-    GroupResult,
-    ModelInfo,
-    OnOverflow,
-    ScoreGroup,
-    ScoreRequest,
-    ScoreResponse,
-)
+from reward_server.protocol import GroupResult, ModelInfo, ScoreGroup, ScoreRequest
+from reward_server.requests import DEFAULTS, ClientOptions, Terms, model_exchange, parse_url
 
-__all__ = ["AsyncRewardClient", "ClientOptions", "RetryPolicy", "RewardClient"]
+__all__ = ["AsyncRewardClient", "ClientOptions", "RetryPolicy", "RewardClient", "StreamedGroup"]
 
 READY = "/health/ready"
 
+WINDOW = 2
+"""Requests that are begun and not yet given to the caller, for each one that may be under way:
+a slow answer must not leave the server idle, nor a fast server fill the memory."""
 
-@dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """How a client behaves."""
+T = TypeVar("T")
+F = TypeVar("F", bound="Future[list[Part]] | asyncio.Task[list[Part]]")
 
-    model: str = "default"
-    """Name of the reward model on the server."""
 
-    on_overflow: OnOverflow = "error"
-    groups_per_request: int = 32
-    concurrency: int = 4
-    """Requests of one call that are under way together."""
+class _Caller:
+    """What both clients can say without asking anybody."""
 
-    connect_seconds: float = 5.0
-    answer_seconds: float = 600.0
-    """Longest silence while the server works on a request; it may be queueing."""
-
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._pinned = options.expected_fingerprint
 
     @property
-    def timeout(self) -> httpx.Timeout:
-        return httpx.Timeout(self.answer_seconds, connect=self.connect_seconds)
+    def options(self) -> ClientOptions:
+        return self._options
+
+    @property
+    def pinned(self) -> str | None:
+        """The fingerprint that this client insists on; ``None`` while it takes any."""
+        return self._pinned
 
 
-class RewardClient:
+class RewardClient(_Caller):
     """Blocking client; safe to share between threads.
 
     Args:
@@ -86,26 +94,25 @@ class RewardClient:
     def __init__(
         self,
         base_url: str,
-        options: ClientOptions = ClientOptions(),
+        options: ClientOptions = DEFAULTS,
         *,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._options = options
+        super().__init__(options)
         self._http = httpx.Client(
-            base_url=parse_url(base_url), timeout=options.timeout, transport=transport
+            base_url=parse_url(base_url),
+            headers=options.headers,
+            timeout=options.timeout,
+            transport=transport,
         )
         self._sleep = sleep
+        self._pinning = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -119,12 +126,47 @@ class RewardClient:
 
         Raises:
             FingerprintMismatch: if another model is served than expected, or it changed midway.
+            DeadlineExceeded: if there are no rewards within the options' ``deadline_seconds``.
             RewardServerError: what the server answered instead.
             RewardServerUnreachable: if it does not answer.
         """
-        jobs = split(groups, self._options, expected_fingerprint)
-        with ThreadPoolExecutor(self._options.concurrency) as pool:
-            return join(list(pool.map(self._score, jobs)))
+        if not groups:
+            return []
+        deadline = Deadline.after(self._options.deadline_seconds)
+        terms = Terms(self._options, self._expected(expected_fingerprint), deadline)
+        with closing(self._run(terms.requests(groups), terms)) as answers:
+            return join(part for parts in answers for part in parts)
+
+    def score_stream(
+        self,
+        groups: Iterable[ScoreGroup],
+        *,
+        expected_fingerprint: str | None = None,
+        on_refused: OnRefused = "raise",
+    ) -> Generator[StreamedGroup, None, None]:
+        """Rewards of a job of any length, group by group in the order given.
+
+        ``groups`` is read as far as ``2 * concurrency`` requests ahead. Leave the stream early by
+        closing it (``contextlib.closing``); that waits for the answers that are under way, since a
+        thread cannot be interrupted. :class:`AsyncRewardClient` drops them at once.
+
+        Args:
+            groups: what to score; read from this thread.
+            expected_fingerprint: the model that must answer.
+            on_refused: what to do about a group that the server refuses, such as one that is too
+                long: end the stream, or give its error in the group's place.
+
+        Raises:
+            RewardServerError, RewardServerUnreachable: as :meth:`score`; the first failure ends
+                the stream, and what was begun behind it is dropped.
+        """
+        expected = self._expected(expected_fingerprint)
+        terms = Terms(self._options, expected, on_refused=on_refused)
+        assembly = Assembly()
+        with closing(self._run(terms.requests(groups), terms)) as answers:
+            for parts in answers:
+                for part in parts:
+                    yield from assembly.add(part)
 
     def model(self) -> ModelInfo:
         """What is served under the model's name: fingerprint, identity, limits.
@@ -133,28 +175,61 @@ class RewardClient:
             UnknownModel: if nothing is.
             RewardServerUnreachable: if the server does not answer.
         """
-        return read_model(self._perform(model_exchange(self._http, self._options)))
+        steps = model_exchange(self._http, self._options)
+        return read_model(self._perform(steps, threading.Event()))
 
     def ready(self) -> bool:
         """Whether a scoring request would be answered now."""
         outcome = self._send(self._http.build_request("GET", READY))
         return isinstance(outcome, httpx.Response) and outcome.is_success
 
-    def _score(self, job: ScoreRequest) -> ScoreResponse:
-        return read_scores(job, self._perform(score_exchange(self._http, self._options, job)))
+    def _expected(self, given: str | None) -> str | None:
+        if given is not None or self._pinned is not None or not self._options.pin:
+            return given or self._pinned
+        with self._pinning:
+            if self._pinned is None:
+                self._pinned = self.model().fingerprint
+        return self._pinned
 
-    def _perform(self, steps: Exchange) -> httpx.Response:
+    def _run(self, jobs: Iterator[ScoreRequest], terms: Terms) -> Generator[list[Part], None, None]:
+        window: deque[Future[list[Part]]] = deque()
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(self._options.concurrency)
+
+        def begin(job: ScoreRequest) -> Future[list[Part]]:
+            return pool.submit(lambda: self._perform(terms.score_exchange(self._http, job), stop))
+
+        try:
+            while fill(window, jobs, begin, self._options.concurrency):
+                while not window[0].done():
+                    pending = unfinished(window)
+                    raise_failure(window)
+                    wait(pending, return_when=FIRST_COMPLETED)
+                yield window.popleft().result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _perform(self, steps: Steps[T], stop: threading.Event) -> T:
         effect = next(steps)
-        while True:
+        while not stop.is_set():
             outcome = None
             if isinstance(effect, Pause):
-                self._sleep(effect.seconds)
+                self._pause(effect.seconds, stop)
             else:
                 outcome = self._send(effect)
             try:
                 effect = steps.send(outcome)
             except StopIteration as done:
-                return _answer(done)
+                answer: T = done.value
+                return answer
+        raise CancelledError  # another request of the call failed: nobody waits for this one
+
+    def _pause(self, seconds: float, stop: threading.Event) -> None:
+        if self._sleep is time.sleep:
+            stop.wait(seconds)
+        else:
+            self._sleep(seconds)
 
     def _send(self, request: httpx.Request) -> Outcome:
         try:
@@ -163,32 +238,31 @@ class RewardClient:
             return error
 
 
-class AsyncRewardClient:
+class AsyncRewardClient(_Caller):
     """Asynchronous client; arguments, results and errors are those of :class:`RewardClient`."""
 
     def __init__(
         self,
         base_url: str,
-        options: ClientOptions = ClientOptions(),
+        options: ClientOptions = DEFAULTS,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._options = options
+        super().__init__(options)
         self._http = httpx.AsyncClient(
-            base_url=parse_url(base_url), timeout=options.timeout, transport=transport
+            base_url=parse_url(base_url),
+            headers=options.headers,
+            timeout=options.timeout,
+            transport=transport,
         )
         self._sleep = sleep
+        self._pinning = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -199,15 +273,29 @@ class AsyncRewardClient:
         self, groups: Sequence[ScoreGroup], *, expected_fingerprint: str | None = None
     ) -> list[GroupResult]:
         """As :meth:`RewardClient.score`."""
-        jobs = split(groups, self._options, expected_fingerprint)
-        slots = asyncio.Semaphore(self._options.concurrency)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._score(job, slots)) for job in jobs]
-        except BaseExceptionGroup as failed:
-            # The first failure cancelled the others: it is the one that tells what went wrong.
-            raise failed.exceptions[0] from None
-        return join([task.result() for task in running])
+        if not groups:
+            return []
+        deadline = Deadline.after(self._options.deadline_seconds)
+        terms = Terms(self._options, await self._expected(expected_fingerprint), deadline)
+        async with aclosing(self._run(terms.requests(groups), terms)) as answers:
+            return join([part async for parts in answers for part in parts])
+
+    async def score_stream(
+        self,
+        groups: Iterable[ScoreGroup],
+        *,
+        expected_fingerprint: str | None = None,
+        on_refused: OnRefused = "raise",
+    ) -> AsyncGenerator[StreamedGroup, None]:
+        """As :meth:`RewardClient.score_stream`; close it with ``contextlib.aclosing``."""
+        expected = await self._expected(expected_fingerprint)
+        terms = Terms(self._options, expected, on_refused=on_refused)
+        assembly = Assembly()
+        async with aclosing(self._run(terms.requests(groups), terms)) as answers:
+            async for parts in answers:
+                for part in parts:
+                    for group in assembly.add(part):
+                        yield group
 
     async def model(self) -> ModelInfo:
         """As :meth:`RewardClient.model`."""
@@ -218,12 +306,40 @@ class AsyncRewardClient:
         outcome = await self._send(self._http.build_request("GET", READY))
         return isinstance(outcome, httpx.Response) and outcome.is_success
 
-    async def _score(self, job: ScoreRequest, slots: asyncio.Semaphore) -> ScoreResponse:
-        async with slots:
-            response = await self._perform(score_exchange(self._http, self._options, job))
-        return read_scores(job, response)
+    async def _expected(self, given: str | None) -> str | None:
+        if given is not None or self._pinned is not None or not self._options.pin:
+            return given or self._pinned
+        async with self._pinning:
+            if self._pinned is None:
+                self._pinned = (await self.model()).fingerprint
+        return self._pinned
 
-    async def _perform(self, steps: Exchange) -> httpx.Response:
+    async def _run(
+        self, jobs: Iterator[ScoreRequest], terms: Terms
+    ) -> AsyncGenerator[list[Part], None]:
+        window: deque[asyncio.Task[list[Part]]] = deque()
+        slots = asyncio.Semaphore(self._options.concurrency)
+
+        async def score(job: ScoreRequest) -> list[Part]:
+            async with slots:
+                return await self._perform(terms.score_exchange(self._http, job))
+
+        def begin(job: ScoreRequest) -> asyncio.Task[list[Part]]:
+            return asyncio.create_task(score(job))
+
+        try:
+            while fill(window, jobs, begin, self._options.concurrency):
+                while not window[0].done():
+                    pending = unfinished(window)
+                    raise_failure(window)
+                    await asyncio.wait(pending, return_when=FIRST_COMPLETED)
+                yield window.popleft().result()
+        finally:
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+
+    async def _perform(self, steps: Steps[T]) -> T:
         effect = next(steps)
         while True:
             outcome = None
@@ -234,7 +350,8 @@ class AsyncRewardClient:
             try:
                 effect = steps.send(outcome)
             except StopIteration as done:
-                return _answer(done)
+                answer: T = done.value
+                return answer
 
     async def _send(self, request: httpx.Request) -> Outcome:
         try:
@@ -243,54 +360,25 @@ class AsyncRewardClient:
             return error
 
 
-def split(
-    groups: Sequence[ScoreGroup], options: ClientOptions, expected_fingerprint: str | None
-) -> list[ScoreRequest]:
-    """The requests that make up one job, in order."""
-    size = options.groups_per_request
-    return [
-        ScoreRequest(
-            model=options.model,
-            groups=tuple(groups[start : start + size]),
-            on_overflow=options.on_overflow,
-            expected_fingerprint=expected_fingerprint,
-        )
-        for start in range(0, len(groups), size)
-    ]
+def fill(
+    window: deque[F], jobs: Iterator[ScoreRequest], begin: Callable[[ScoreRequest], F], width: int
+) -> bool:
+    """Begins requests while the window has room; whether there is any left to wait for."""
+    while len(window) < WINDOW * width:
+        job = next(jobs, None)
+        if job is None:
+            break
+        window.append(begin(job))
+    return bool(window)
 
 
-def score_exchange(
-    http: httpx.Client | httpx.AsyncClient, options: ClientOptions, job: ScoreRequest
-) -> Exchange:
-    """Sends one request of a job."""
-    body = job.model_dump_json().encode()
-    headers = {"content-type": "application/json"}
-    request = http.build_request("POST", "/v1/score", content=body, headers=headers)
-    return exchange(request, options.retry)
+def unfinished(window: Iterable[F]) -> list[F]:
+    """What to wait for; taken before a look for failures, so that none falls in between."""
+    return [request for request in window if not request.done()]
 
 
-def model_exchange(http: httpx.Client | httpx.AsyncClient, options: ClientOptions) -> Exchange:
-    """Asks for the model's description."""
-    return exchange(http.build_request("GET", f"/v1/models/{options.model}"), options.retry)
-
-
-def parse_url(base_url: str) -> httpx.URL:
-    """The URL of a server.
-
-    Raises:
-        RewardServerUnreachable: if it is none.
-    """
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise RewardServerUnreachable(
-            f"server: {base_url!r} is not the URL of a server; write it as http://host:port"
-        )
-    return url
-
-
-def _answer(done: StopIteration) -> httpx.Response:
-    response: httpx.Response = done.value
-    return response
+def raise_failure(window: Iterable[F]) -> None:
+    """Raises what the first failed request failed with, if any did."""
+    for request in window:
+        if request.done() and (error := request.exception()):
+            raise error

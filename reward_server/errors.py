@@ -1,17 +1,29 @@
 """What can go wrong between a request and its rewards, and before the first request.
 
     RewardServerError            500  internal
+      Unauthorized               401  unauthorized
+      Forbidden                  403  forbidden
       UnknownModel               404  unknown_model
       FingerprintMismatch        409  fingerprint_mismatch
+      ModelInUse                 409  model_in_use
       BodyTooLarge               413  body_too_large
       InvalidRequest             422  invalid_request
       LimitExceeded              422  limit_exceeded
       CandidateTooLong           422  candidate_too_long
       RenderingFailed            422  rendering_failed
+      UnsupportedInput           422  unsupported_input
+      ModelNotLoaded             422  model_not_loaded
       Overloaded                 429  overloaded              retryable
+      QuotaExceeded              429  quota_exceeded          retryable
       DeviceFailed               503  device_failed           retryable
+      Draining                   503  draining                retryable
+      AuditFailed                503  audit_failed            retryable
+      DeadlineExceeded           504  deadline_exceeded
+
+    DeviceOutOfMemory            between engine and batcher; no request ends with it
 
     foundation.errors.UserError
+      CalibrationError           no calibration or canary can be made  (in calibration)
       ServerStartError           the server cannot start: model, template, head, host, port
       RewardServerUnreachable    a client cannot reach the server
 
@@ -47,6 +59,18 @@ class RewardServerError(JobError):
         self.retry_after = retry_after
 
 
+class Unauthorized(RewardServerError):
+    """The request carries no key that the server knows."""
+
+    status, code, title = 401, "unauthorized", "A key is needed"
+
+
+class Forbidden(RewardServerError):
+    """The key does not open this route."""
+
+    status, code, title = 403, "forbidden", "The key does not allow this"
+
+
 class UnknownModel(RewardServerError):
     """No model is served under this name."""
 
@@ -57,6 +81,12 @@ class FingerprintMismatch(RewardServerError):
     """The caller expects another reward model than the one that is served."""
 
     status, code, title = 409, "fingerprint_mismatch", "Another reward model is served"
+
+
+class ModelInUse(RewardServerError):
+    """The model cannot go while another model or an alias needs it."""
+
+    status, code, title = 409, "model_in_use", "The model is in use"
 
 
 class BodyTooLarge(RewardServerError):
@@ -89,16 +119,56 @@ class RenderingFailed(RewardServerError):
     status, code, title = 422, "rendering_failed", "The chat template refuses a conversation"
 
 
+class UnsupportedInput(RewardServerError):
+    """This kind of reward cannot be given to inputs of this form."""
+
+    status, code, title = 422, "unsupported_input", "The model does not take such inputs"
+
+
+class ModelNotLoaded(RewardServerError):
+    """A model that was asked for cannot be loaded; what was served goes on."""
+
+    status, code, title = 422, "model_not_loaded", "The model cannot be loaded"
+
+
 class Overloaded(RewardServerError):
     """Too much work waits already."""
 
     status, code, title, retryable = 429, "overloaded", "Too much work waits", True
 
 
+class QuotaExceeded(RewardServerError):
+    """The key has used up its tokens for now."""
+
+    status, code, title, retryable = 429, "quota_exceeded", "The key's quota is used up", True
+
+
 class DeviceFailed(RewardServerError):
     """The device thread died. The process is about to exit and may be started again."""
 
     status, code, title, retryable = 503, "device_failed", "The device failed", True
+
+
+class Draining(RewardServerError):
+    """The server is going down or the model is being replaced; another one answers."""
+
+    status, code, title, retryable = 503, "draining", "The server is going down", True
+
+
+class AuditFailed(RewardServerError):
+    """The audit log that the server must keep cannot be written."""
+
+    status, code, title, retryable = 503, "audit_failed", "The audit log cannot be written", True
+
+
+class DeadlineExceeded(RewardServerError):
+    """The caller's deadline passed before the rewards were computed."""
+
+    status, code, title = 504, "deadline_exceeded", "The deadline passed"
+
+
+class DeviceOutOfMemory(Exception):
+    """A batch did not fit into the device's memory; a smaller one may. Never leaves the server."""
 
 
 class ServerStartError(UserError):

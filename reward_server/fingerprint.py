@@ -30,24 +30,30 @@ TOKENIZER_PATTERNS = (
 def identify(folder: Path, *, template: str, dtype: DType, head: Head) -> Identity:
     """Reads every covered file of ``folder`` once."""
     return Identity(
-        weights=_digest(folder.glob("*.safetensors")),
-        tokenizer=_digest(file for p in TOKENIZER_PATTERNS for file in folder.glob(p)),
-        template=hashlib.sha256(template.encode()).hexdigest(),
-        config=_digest([folder / "config.json"]),
+        weights=digest(folder.glob("*.safetensors")),
+        tokenizer=digest(file for p in TOKENIZER_PATTERNS for file in folder.glob(p)),
+        template=text_digest(template),
+        config=digest([folder / "config.json", *folder.glob("*.py")]),
         dtype=dtype,
         head=head,
     )
 
 
 def fingerprint(identity: Identity) -> str:
-    """16 hex digits of the sha256 over the identity's JSON."""
-    return hashlib.sha256(identity.model_dump_json().encode()).hexdigest()[:16]
+    """16 hex digits of the sha256 over the identity's JSON, without what is at its default."""
+    return text_digest(identity.model_dump_json(exclude_defaults=True))[:16]
 
 
-def _digest(files: Iterable[Path]) -> str:
+def text_digest(text: str) -> str:
+    """Sha256 of a text in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest(files: Iterable[Path]) -> str:
+    """Sha256 over the names and contents of files, in hex; what is no file is left out."""
     total = hashlib.sha256()
     for file in sorted({file for file in files if file.is_file()}):
         with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        total.update(f"{file.name}\0{digest}\n".encode())
+            content_digest = hashlib.file_digest(content, "sha256").hexdigest()
+        total.update(f"{file.name}\0{content_digest}\n".encode())
     return total.hexdigest()

@@ -1,7 +1,9 @@
 """What every HTTP request passes before the routes, as plain ASGI.
 
-``RequestId`` gives each request a name that answer, problem document and log lines share, and
-counts the answer.
+``RequestId`` gives each request a name that answer, problem document and log lines share, counts
+the answer, and answers where a bug or the end of the server left none.
+``Receipts`` puts the fingerprint of the model and the time by phase on every answer that scored.
+``Access`` finds out who asks and whether they may.
 ``BufferedRequest`` reads the body up to a limit, then watches the connection: when the client
 leaves, its request is cancelled, so that the device does not work for nobody.
 """
@@ -15,11 +17,14 @@ import uuid
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reward_server.errors import BodyTooLarge
+from reward_server.access import Keyring, credential, require, scope_of
+from reward_server.errors import BodyTooLarge, Draining, Forbidden, Unauthorized
 from reward_server.metrics import Metrics
-from reward_server.problems import problem_response
+from reward_server.problems import problem_response, unexpected_error
+from reward_server.service import Receipt
 
 HEADER = "x-request-id"
 _WELL_FORMED = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -39,16 +44,82 @@ class RequestId:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _WELL_FORMED.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        has_begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 MutableHeaders(scope=message)[HEADER] = request_id
                 route = getattr(scope.get("route"), "path", "unmatched")
                 self._metrics.answered(route=route, status=message["status"])
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._app(scope, receive, send_with_id)
+            try:
+                await self._app(scope, receive, send_with_id)
+            except (Exception, asyncio.CancelledError) as error:
+                if not has_begun:
+                    response = _last_answer(Request(scope), error)
+                    await response(scope, receive, send_with_id)
+                raise  # for the log of whatever serves the application
+
+
+def _last_answer(request: Request, error: BaseException) -> Response:
+    """What a client gets whom nothing below has answered."""
+    if isinstance(error, Exception):
+        return unexpected_error(request, error)
+    # Not the client: whose request is cancelled when it leaves. The time to drain is over.
+    return problem_response(request, Draining("the server goes down before the answer is there"))
+
+
+class Receipts:
+    """Adds ``x-reward-fingerprint`` and ``server-timing`` where a model was asked."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_receipt(message: Message) -> None:
+            receipt: Receipt | None = scope["state"].get("receipt")
+            if message["type"] == "http.response.start" and receipt is not None:
+                headers = MutableHeaders(scope=message)
+                if receipt.fingerprint is not None:
+                    headers["x-reward-fingerprint"] = receipt.fingerprint
+                if receipt.phases:
+                    headers["server-timing"] = ", ".join(
+                        f"{phase};dur={1000 * seconds:.1f}"
+                        for phase, seconds in receipt.phases.items()
+                    )
+            await send(message)
+
+        await self._app(scope, receive, send_with_receipt)
+
+
+class Access:
+    """Answers 401 and 403 before a body is read; names the caller for what follows."""
+
+    def __init__(self, app: ASGIApp, *, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        needed = scope_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if needed is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            caller = self._keyring.identify(credential(Headers(scope=scope)))
+            require(caller, needed)
+        except (Unauthorized, Forbidden) as error:
+            await problem_response(Request(scope), error)(scope, receive, send)
+            return
+        scope["state"]["caller"] = caller
+        await self._app(scope, receive, send)
 
 
 class BufferedRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -20,11 +21,14 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Makes every error of ``app`` answer with a problem document."""
+    """Makes every error of ``app`` answer with a problem document.
+
+    A bug is answered for by ``middleware.RequestId``: Starlette would call its handler outside of
+    all middleware, where the answer has neither name nor count.
+    """
     app.add_exception_handler(RewardServerError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected_error)
 
 
 def problem_response(
@@ -42,6 +46,8 @@ def problem_response(
         errors=errors,
     )
     headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     return _respond(problem, headers)
 
 
@@ -61,8 +67,7 @@ def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Only place and reason: the value may be a patient's words.
     errors = tuple(
-        FieldProblem(field=_field(found["loc"]), detail=found["msg"].removeprefix("Value error, "))
-        for found in error.errors()
+        FieldProblem(field=_field(found["loc"]), detail=_reason(found)) for found in error.errors()
     )
     detail = f"{errors[0].field}: {errors[0].detail}"
     return problem_response(request, InvalidRequest(detail), errors=errors)
@@ -83,8 +88,16 @@ def _http_error(request: Request, error: Exception) -> Response:
     return _respond(problem, dict(error.headers or {}))
 
 
-def _unexpected_error(request: Request, error: Exception) -> Response:
+def unexpected_error(request: Request, error: Exception) -> Response:
+    """The answer to a bug: its kind and nothing of its words, which may be those of the request."""
     return problem_response(request, RewardServerError(f"{type(error).__name__}; see the log"))
+
+
+def _reason(found: dict[str, Any]) -> str:
+    if found["type"] == "union_tag_invalid":  # its message quotes the value
+        return f"Input should be one of {found['ctx']['expected_tags']}"
+    message: str = found["msg"]
+    return message.removeprefix("Value error, ")
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -15,8 +15,27 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 from corpora.conversation import Conversation, Role
 
 OnOverflow = Literal["error", "truncate"]
-DType = Literal["float32", "bfloat16"]
-ItemErrorCode = Literal["non_finite_reward"]
+Lane = Literal["interactive", "bulk"]
+DType = Literal["float32", "bfloat16", "float16"]
+EngineName = Literal["packed", "padded"]
+Kind = Literal[
+    "sequence_classification",
+    "multi_objective",
+    "pairwise",
+    "judge",
+    "implicit",
+    "rules",
+    "ensemble",
+]
+ItemErrorCode = Literal[
+    "non_finite_reward",
+    "out_of_memory",
+    "no_rival",
+    "no_reference",
+    "judge_failed",
+    "rule_failed",
+    "member_failed",
+]
 
 
 def _encodable(text: str) -> str:
@@ -56,6 +75,9 @@ class ScoreGroup(Wire):
     candidates: tuple[Text, ...] = Field(min_length=1)
     """Responses to score, in the order in which rewards come back."""
 
+    reference: Text | None = None
+    """The known answer, for the kinds of reward that check against one."""
+
     @model_validator(mode="after")
     def _ends_where_a_response_is_due(self) -> Self:
         if self.messages[-1].role == "assistant":
@@ -84,6 +106,13 @@ class ScoreRequest(Wire):
     expected_fingerprint: str | None = None
     """If given and not the fingerprint of the served model, the answer is 409."""
 
+    lane: Lane = "interactive"
+    """Bulk work waits for interactive work, but never for ever."""
+
+    deadline_ms: int | None = Field(default=None, ge=1)
+    """Milliseconds from arrival after which the caller has no use for the rewards: what has not
+    begun by then is not computed, and the answer is 504."""
+
 
 class ItemError(Wire):
     """Why one candidate has no reward."""
@@ -92,19 +121,44 @@ class ItemError(Wire):
     detail: str
 
 
+class Calibrated(Wire):
+    """A reward seen against the rewards of a reference set. Views of it, never in its place."""
+
+    artefact: str
+    """Id of the calibration that made the views."""
+
+    z_score: FiniteFloat
+    """Standard deviations above the mean of the reference rewards."""
+
+    percentile: float = Field(ge=0, le=100)
+    """Share of the reference rewards below it, ties counted half, in percent."""
+
+    win_probability: float = Field(ge=0, le=1)
+    """Mean Bradley-Terry probability of beating a response of the reference set."""
+
+
 class CandidateResult(Wire):
     """The reward of one candidate, or the error in its place."""
 
     reward: FiniteFloat | None
-    """Raw logit of the reward head, unbounded, neither squashed nor scaled."""
+    """Raw number of the reward model (a logit, for one with a head): unbounded, not squashed."""
 
-    tokens: int = Field(ge=1)
-    """Length of the scored input: conversation, candidate and template, in tokens."""
+    tokens: int = Field(ge=0)
+    """Length of the scored input: conversation, candidate and template, in tokens. 0 where no
+    model of this server read it."""
 
     truncated_tokens: int = Field(default=0, ge=0)
     """Tokens of the conversation that were cut to make the input fit."""
 
     error: ItemError | None = None
+
+    parts: dict[str, FiniteFloat] | None = None
+    """The named numbers that the reward was made of: objectives, members, criteria, orders."""
+
+    disagreement: FiniteFloat | None = None
+    """Standard deviation between the voices behind the reward, where it has several."""
+
+    calibrated: Calibrated | None = None
 
     @model_validator(mode="after")
     def _is_reward_or_error(self) -> Self:
@@ -127,7 +181,11 @@ class Usage(Wire):
     """Sum of ``tokens`` over all candidates."""
 
     computed_tokens: int = Field(ge=0)
-    """Tokens that went through the model, padding not counted."""
+    """Tokens that went through the model, padding not counted; below ``tokens`` where prefixes
+    were shared or rewards were cached."""
+
+    cached_candidates: int = Field(default=0, ge=0)
+    """Candidates whose reward came from the cache."""
 
 
 class ScoreResponse(Wire):
@@ -137,28 +195,42 @@ class ScoreResponse(Wire):
     fingerprint: str
     groups: tuple[GroupResult, ...]
     usage: Usage
+    engine: EngineName | None = None
+    """``packed``: candidates shared the forward pass of their conversation; ``padded``: each was
+    computed with its whole conversation; ``null`` where no model of this server computed."""
 
 
 class Head(Wire):
-    """How hidden states become a reward."""
+    """How hidden states become numbers."""
 
     architecture: str
     """Class of the model."""
 
     num_labels: int
-    pooling: Literal["last_token"]
-    """The position whose hidden state is scored."""
+    pooling: Literal["last_token", "own", "log_probability"]
+    """The hidden state of the last token; the model's own classifier; or the summed
+    log-probability of the candidate."""
 
 
 class Identity(Wire):
-    """Everything that decides a reward; digests are sha256 in hex."""
+    """Everything that decides a reward; digests are sha256 in hex.
 
-    weights: str
-    tokenizer: str
-    template: str
-    config: str
-    dtype: DType
-    head: Head
+    A kind of reward without a model of its own leaves the model's fields out.
+    """
+
+    kind: Kind = "sequence_classification"
+    weights: str | None = None
+    tokenizer: str | None = None
+    template: str | None = None
+    config: str | None = None
+    adapter: str | None = None
+    dtype: DType | None = None
+    head: Head | None = None
+    members: dict[str, str] = Field(default_factory=dict)
+    """Fingerprints of the reward models that this one is made of, by name."""
+
+    parameters: dict[str, str | float | int | bool] = Field(default_factory=dict)
+    """Settings of the kind that decide the reward: weights of objectives, beta, prompts, rules."""
 
 
 class ModelInfo(Wire):
@@ -169,16 +241,59 @@ class ModelInfo(Wire):
     """16 hex digits over ``identity``: equal fingerprints give equal rewards."""
 
     identity: Identity
-    max_length: int
-    """Longest input in tokens."""
+    max_length: int | None = None
+    """Longest input in tokens, where there is a limit."""
 
-    device: str
+    device: str | None = None
+    engine: EngineName | None = None
+    engine_reason: str | None = None
+    """Why inputs are not packed, where they are not."""
+
+    is_deterministic: bool = False
+    """Whether a reward is the same to the last bit whatever shares its batch."""
+
+    revision: str | None = None
+    """Commit of the model on the hub, where it came from there."""
+
+    software: dict[str, str] = Field(default_factory=dict)
+    """Versions of what computes; not part of the fingerprint."""
+
+    calibration: str | None = None
+    """Id of the calibration in use."""
+
+    aliases: tuple[str, ...] = ()
+    """Further names that requests may use for it."""
+
+
+class ListedModel(Wire):
+    """One model as clients of OpenAI's API list it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: Literal["medpref"] = "medpref"
 
 
 class ModelList(Wire):
-    """Answer of ``GET /v1/models``."""
+    """Answer of ``GET /v1/models``; ``object`` and ``data`` are for clients of OpenAI's API."""
 
     models: tuple[ModelInfo, ...]
+    object: Literal["list"] = "list"
+    data: tuple[ListedModel, ...] = ()
+
+    @classmethod
+    def of(cls, models: Sequence[ModelInfo]) -> Self:
+        """The list of ``models``, with their aliases among the names in ``data``."""
+        names = [name for model in models for name in (model.name, *model.aliases)]
+        data = tuple(ListedModel(id=name) for name in names)
+        return cls(models=tuple(models), data=data)
+
+
+class AliasTarget(Wire):
+    """Body of ``PUT /v1/admin/aliases/{alias}``."""
+
+    model: str
+    """Name of a served model."""
 
 
 class Health(Wire):

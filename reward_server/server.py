@@ -1,9 +1,9 @@
 """Model, application and socket put together: a reward server from start to drained stop.
 
-Order of a start: resolve the model folder, bind the port, load the model, listen. What is wrong
-with path or port is said before the seconds that loading takes. Order of a stop, on SIGTERM or
-SIGINT: refuse new connections, answer what was admitted, end the device thread, exit 0. A dead
-device thread stops the server the same way, with exit status 1, so that it is started afresh.
+Order of a start: check keys and host, bind the port, load the models, listen. What is wrong with
+keys or port is said before the seconds that loading takes. Order of a stop, on SIGTERM or SIGINT:
+turn unready, refuse new connections, answer what was admitted, end the device threads, exit 0. A
+dead device thread stops the server the same way, with exit status 1, so that it is started afresh.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ import logging
 import signal
 import socket
 import sys
-from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from reward_server.app import create_app
+from reward_server.access import Keyring, check_binding
 from reward_server.config import RewardServerConfig
 from reward_server.errors import ServerStartError
 from reward_server.protocol import ModelInfo
-from reward_server.scorer import Scorer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from reward_server.state import ServerState
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken")
-"""What a model on the hub is fetched of: no pickles, no code."""
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than clients (httpx: 5 s) and proxies (60 s) keep
+theirs, since a request that meets a connection as it is closed is lost to its sender."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -44,36 +47,47 @@ def serve(config: RewardServerConfig) -> int:
         ServerStartError: one line naming the setting, its value and the fix.
     """
     configure_logging()
-    folder = find_model(config.model)
+    keyring = Keyring.load(config.keys)
+    check_binding(config.host, has_keys=keyring.has_keys)
     with bind(config.host, config.port) as listener:
-        # Only now: torch takes seconds to import, a wrong path or port should not.
-        from reward_server.engine import SequenceClassificationScorer  # noqa: PLC0415
+        # Only now: torch takes seconds to import, a wrong port should not.
+        from reward_server.app import create_app  # noqa: PLC0415
 
-        scorer = SequenceClassificationScorer.load(folder, config)
+        failure = _Failure()
+        app = create_app(config, keyring=keyring, on_device_failure=failure.happened)
         listen(listener)
-        return run(config, scorer, listener)
+        return run(app, config, listener, failure)
 
 
-def run(config: RewardServerConfig, scorer: Scorer, listener: socket.socket) -> int:
-    """Serves ``scorer`` on a listening socket until a signal or a dead device ends it."""
-    failures: list[BaseException] = []
+class _Failure:
+    """Whether a device thread died, and what to stop then."""
 
-    def stop(error: BaseException) -> None:
-        failures.append(error)
+    def __init__(self) -> None:
+        self.has_happened = False
+        self.server: uvicorn.Server | None = None
+
+    def happened(self, error: BaseException) -> None:
+        self.has_happened = True
         log.error("device.failed", exc_info=error)
-        server.should_exit = True
+        if self.server is not None:
+            self.server.should_exit = True
 
-    app = create_app(config, scorer, on_device_failure=stop)
-    server = _Server(
+
+def run(
+    app: FastAPI, config: RewardServerConfig, listener: socket.socket, failure: _Failure
+) -> int:
+    """Serves ``app`` on a listening socket until a signal or a dead device ends it."""
+    server = failure.server = _Server(
         uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=config.drain_seconds,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             lifespan="on",
         ),
-        info=scorer.info,
     )
+    server.should_exit = failure.has_happened
 
     def heed(number: int, frame: FrameType | None) -> None:
         server.should_exit = True
@@ -83,48 +97,44 @@ def run(config: RewardServerConfig, scorer: Scorer, listener: socket.socket) -> 
     signal.signal(signal.SIGINT, heed)
     server.run(sockets=[listener])
     log.info("server.stopped")
-    return 1 if failures else 0
+    return 1 if failure.has_happened or not server.started else 0
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, *, info: ModelInfo) -> None:
-        super().__init__(config)
-        self._info = info
+    """A uvicorn server that says when it listens, and turns unready before it stops."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if not self.started:
+            return
         assert sockets
         host, port = sockets[0].getsockname()[:2]
         log.info(
             "server.ready",
             url=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
-            model=self._info.name,
-            fingerprint=self._info.fingerprint,
-            dtype=self._info.identity.dtype,
-            device=self._info.device,
+            models=[_described(served.scorer.info) for served in self._state.registry.all()],
         )
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._state.is_draining = True
+        await super().shutdown(sockets)
 
-def find_model(model: str) -> Path:
-    """The folder of a path, or of a model name in the hub's cache or on the hub.
+    @property
+    def _state(self) -> ServerState:
+        app: Any = self.config.app
+        state: ServerState = app.state.server
+        return state
 
-    Raises:
-        ServerStartError: if there is no such folder, or no safetensors weights in it.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(model, allow_patterns=list(HUB_FILES)))
-        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError):
-            raise ServerStartError(
-                f"model: {model} is neither a folder nor a model that the hub gives; "
-                "give the path of a reward model"
-            ) from None
-    if not any(folder.glob("*.safetensors")):
-        raise ServerStartError(f"model: {folder} holds no *.safetensors; save the model as such")
-    return folder
+
+def _described(info: ModelInfo) -> dict[str, str | None]:
+    return {
+        "name": info.name,
+        "kind": info.identity.kind,
+        "fingerprint": info.fingerprint,
+        "dtype": info.identity.dtype,
+        "device": info.device,
+        "engine": info.engine,
+    }
 
 
 def bind(host: str, port: int) -> socket.socket:

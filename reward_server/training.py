@@ -39,9 +39,9 @@ from foundation.training import (
     trainer_arguments,
     whole_folder,
 )
-from reward_server.config import RewardServerConfig
-from reward_server.engine import SequenceClassificationScorer
+from reward_server.local import LocalScorer
 from reward_server.protocol import GroupResult, ScoreGroup
+from reward_server.specs import TransformerSpec
 from reward_server.training_config import RewardTrainingConfig
 
 METRICS_FILE = "reward_metrics.json"
@@ -122,14 +122,12 @@ def heldout_margins(folder: Path, pairs: Sequence[Pair]) -> list[float]:
     """The reward of the chosen minus that of the rejected, as the server gives them in float32."""
     if not pairs:
         return []
-    config = RewardServerConfig(model=str(folder), dtype="float32")
-    scorer = SequenceClassificationScorer.load(folder, config)
+    scorer = LocalScorer(folder, TransformerSpec(model=str(folder), dtype="float32"))
     groups = [
         ScoreGroup.of(str(index), pair.conversation, (pair.chosen, pair.rejected))
         for index, pair in enumerate(pairs)
     ]
-    scored = scorer.score(groups, on_overflow="truncate")
-    return [_margin(group) for group in scored.groups]
+    return [_margin(group) for group in scorer.score(groups, on_overflow="truncate")]
 
 
 def accuracy(margins: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""``medpref serve``: the two services, each behind its own entry point."""
+"""``medpref serve``: the services, each behind its own entry point."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from foundation.parsing import Parser
 from policy import __main__ as policy
 from reward_server import __main__ as reward_server
 
-SERVICES = {"reward": reward_server.main, "policy": policy.main}
+
+def _replicas(arguments: list[str], *, prog: str) -> int:
+    from reward_server.ray_serve import main as serve_replicas  # noqa: PLC0415 - needs ray[serve]
+
+    return serve_replicas(arguments, prog=prog)
+
+
+SERVICES = {"reward": reward_server.main, "replicas": _replicas, "policy": policy.main}
 
 
 def main(arguments: list[str]) -> int:
     parser = Parser(
         "medpref serve",
-        "Run the reward server or the policy server in the foreground.",
+        "Run the reward server, replicas of it on Ray Serve, or the policy server, in front.",
         examples="""  medpref serve reward --model runs/quickstart-1/reward_model --port 8100
   medpref serve policy --model runs/quickstart-1/policies/base --port 8000
   medpref serve reward --help""",

@@ -24,13 +24,15 @@ import huggingface_hub.constants
 import pytest
 
 from foundation.settings import load_settings
-from loop.config import Recipe
+from loop.config import Recipe, is_local
 from medpref.cli import COMMANDS
-from medpref.commands import align, train
+from medpref.commands import align, keys, train
 from policy.config import HOST, PolicyServerConfig
 from policy.server import EXIT_SECONDS
-from reward_server.app import router
+from reward_server.access import Keyring, check_binding, scope_of
 from reward_server.config import RewardServerConfig
+from reward_server.keyfile import Key, Scope, read_keys
+from reward_server.routes import router
 from tests.docker.reading import (
     COMPOSE,
     DEVICES,
@@ -45,6 +47,10 @@ from tests.docker.reading import (
 CONTENT = load_compose()
 SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 ALIGNMENTS = {"quickstart": "recipes/quickstart.toml", "llama-8b": "recipes/llama-8b.toml"}
+KEYS = {"quickstart": "reward-key", "llama-8b": "reward-key-gpu"}
+"""Who makes the key of a run."""
+
+SECRET = "mp_the-key-of-this-run"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 READ_BY = {
@@ -76,6 +82,15 @@ class Training:
     output: Path
 
 
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """The key that ``medpref keys add`` would have made."""
+
+    file: Path
+    name: str
+    scopes: tuple[Scope, ...]
+
+
 @pytest.fixture
 def caught(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What the commands would have started, instead of starting it."""
@@ -93,10 +108,14 @@ def caught(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         started.append(Training(recipe, options.base, options.output))
         return {}
 
+    def key(path: Path, made: Key) -> None:
+        started.append(MadeKey(path, made.name, made.scopes))
+
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("policy.__main__.serve", server)
     monkeypatch.setitem(sys.modules, "reward_server.server", SimpleNamespace(serve=server))
     monkeypatch.setattr(align, "run", run)
+    monkeypatch.setattr(keys, "add_key", key)
     monkeypatch.setattr(train, "check_model", lambda model, field: None)
     for name in train.STAGES:
         monkeypatch.setitem(train.STAGES, name, stage)
@@ -115,21 +134,37 @@ def started_by(service: str, caught: list[object], home: Path) -> Any:
 def command_of(service: str, home: Path) -> list[str]:
     """Program and arguments; a shell script is run with ``home`` as its root to see what it calls.
 
-    Empty if it calls nothing.
+    Empty if it calls nothing; what it calls last, if it calls more. A run finds its key there.
     """
     settings = SERVICES[service]
     if "entrypoint" not in settings:
         return [*image_of(service).entrypoint, *settings["command"]]
-    (script,) = settings["command"]
-    program, called = home / "bin" / "medpref", home / "called"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text('#!/bin/sh\nprintf "%s\\n" medpref "$@" > ' + f"{called}\n")
-    program.chmod(0o755)
+    called = home / "called"
     called.write_text("")
-    rooted = re.sub(r"(?<=test -[df] )/", f"{home}/", script)
-    path = f"{program.parent}:{os.environ['PATH']}"
-    subprocess.run([*settings["entrypoint"], rooted], check=True, env={"PATH": path})
+    (home / "keys").mkdir(exist_ok=True)
+    if service in ALIGNMENTS:
+        (home / "keys" / f"{service}.key").write_text(f"{SECRET}\n")
+    run_script(service, home, f'printf "%s\\n" medpref "$@" > {called}; env > {called}.env')
     return called.read_text().splitlines()
+
+
+def run_script(service: str, home: Path, medpref: str) -> None:
+    """Runs the shell script of a service with ``home`` as its root.
+
+    Args:
+        service: whose script.
+        home: where its folders are.
+        medpref: what the shell does in place of the program of that name.
+    """
+    program = home / "bin" / "medpref"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{medpref}\n")
+    program.chmod(0o755)
+    script, *words = SERVICES[service]["command"]
+    rooted = re.sub(r"(?<=test -[df] )/|(?<= )/(?=keys/)", f"{home}/", script)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    command = [*SERVICES[service]["entrypoint"], rooted, *words]
+    subprocess.run(command, check=True, env={"PATH": path}, cwd=ROOT)
 
 
 def image_of(service: str) -> Image:
@@ -218,10 +253,75 @@ def test_a_run_reaches_the_reward_server_by_its_name_and_port(
     assert (reward.host, reward.port) == ("0.0.0.0", url.port)
 
 
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_the_reward_server_lets_nobody_in_without_a_key_but_probes(
+    name: str, caught: list[object], tmp_path: Path
+) -> None:
+    host = urlsplit(started_by(name, caught, tmp_path).recipe.reward.url).hostname
+    reward = started_by(host, caught, tmp_path)
+    check_binding(reward.host, has_keys=reward.keys is not None)
+    assert scope_of("GET", urlsplit(image_of(host).health_url or "").path) is None
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_a_run_shows_the_reward_server_the_key_that_was_made_for_it(
+    name: str, caught: list[object], tmp_path: Path
+) -> None:
+    made = started_by(KEYS[name], caught, tmp_path)
+    assert (made.name, made.scopes) == (name, ("score",))
+    settings = started_by(name, caught, tmp_path).recipe.reward
+    given = (tmp_path / "called.env").read_text().splitlines()
+    assert f"{settings.api_key_env}={SECRET}" in given
+    server = urlsplit(settings.url).hostname
+    assert started_by(server, caught, tmp_path).keys == Path("/", made.file.relative_to(tmp_path))
+    assert SERVICES[server]["depends_on"][KEYS[name]] == {
+        "condition": "service_completed_successfully"
+    }
+
+
+def test_keys_lie_in_a_volume_that_only_their_makers_write_and_no_policy_server_sees() -> None:
+    with_keys = {name: SERVICES[name]["volumes"] for name in SERVICES if "/keys" in mounts(name)}
+    writing = {name for name, volumes in with_keys.items() if "keys:/keys" in volumes}
+    reading = {name for name, volumes in with_keys.items() if "keys:/keys:ro" in volumes}
+    assert writing == set(KEYS.values())
+    assert reading == {*ALIGNMENTS, "reward-server", "reward-server-gpu"}
+    assert with_keys.keys() == writing | reading
+
+
+@pytest.mark.parametrize(("run", "maker"), KEYS.items())
+def test_a_key_is_made_once_and_anew_when_its_secret_is_lost(
+    run: str, maker: str, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").mkdir()
+    key_file, secret_file = tmp_path / "keys/keys.json", tmp_path / f"keys/{run}.key"
+
+    def make() -> str:
+        run_script(maker, tmp_path, f'exec {sys.executable} -m medpref "$@"')
+        assert [file.stat().st_mode & 0o777 for file in (key_file, secret_file)] == [0o600, 0o600]
+        secret = secret_file.read_text().strip()
+        assert Keyring.load(key_file).identify(secret).name == run
+        return secret
+
+    first = make()
+    assert make() == first
+    secret_file.unlink()
+    assert make() != first
+    assert len(read_keys(key_file)) == 1
+
+
+@pytest.mark.parametrize("name", ["reward-server", "reward-server-gpu"])
+def test_only_a_model_from_the_hub_goes_without_its_commit(
+    name: str, caught: list[object], tmp_path: Path
+) -> None:
+    reward = started_by(name, caught, tmp_path)
+    is_pinned = is_local(reward.model) or reward.revision is not None
+    assert reward.allow_floating_revision != is_pinned
+
+
 def test_what_is_given_as_a_path_is_mounted(caught: list[object], tmp_path: Path) -> None:
     for name in SERVICES:
-        command = " ".join(command_of(name, tmp_path))
-        for path in re.findall(r"(?<![\w.:/])/(?:models|runs|data)\b", command):
+        command = " ".join([*SERVICES[name]["command"], *command_of(name, tmp_path)])
+        for path in re.findall(r"(?<![\w.:/])/(?:models|runs|data|keys)\b", command):
             assert any(target.startswith(path) for target in mounts(name)), (name, path)
 
 
@@ -332,7 +432,8 @@ def test_the_only_profile_is_the_gpus_and_its_images_are_built_for_them() -> Non
         assert service.get("profiles", ["cpu"]) == [device]
         assert service["image"] == f"medpref-{Path(service['build']['dockerfile']).stem}:{device}"
         reserved = service["deploy"]["resources"]["reservations"]
-        assert ("devices" in reserved) == (device == "gpu"), name
+        needs_device = device == "gpu" and name not in KEYS.values()
+        assert ("devices" in reserved) == needs_device, name
 
 
 def test_no_variable_is_needed_for_the_file_to_load() -> None:
@@ -354,8 +455,8 @@ def test_every_environment_variable_is_read_by_somebody(name: str) -> None:
 
 def test_the_hub_token_is_a_secret_of_the_gpu_services_alone() -> None:
     assert CONTENT["secrets"] == {"hf_token": {"environment": "HF_TOKEN"}}
-    for service in SERVICES.values():
-        offline = "profiles" not in service
+    for name, service in SERVICES.items():
+        offline = "profiles" not in service or name in KEYS.values()
         assert service.get("secrets", []) == ([] if offline else ["hf_token"])
         expected = {"HF_HUB_OFFLINE"} if offline else {"HF_HOME", "HF_TOKEN_PATH"}
         assert set(service["environment"]) == expected

@@ -21,7 +21,12 @@ from typing import Any
 
 import pytest
 
+from foundation.process import ChildProcess, free_port
+from medpref.commands import keys
+from reward_server.client import ClientOptions, RewardClient
+from reward_server.errors import Unauthorized
 from tests.docker.reading import DEVICES, DOCKERFILES, ROOT, Image, reaches_build, read_image
+from tests.reward_server.tiny import group, make_tokenizer, save_model
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements" / "cpu.lock").read_text(encoding="utf-8").split()
@@ -31,11 +36,16 @@ IMAGES = {
 ON_CPU = {name: image for (name, device), image in IMAGES.items() if device == "cpu"}
 
 SERVED_BY = {
-    "loop": "medpref.commands.align, medpref.commands.train, vllm.entrypoints.openai.api_server",
+    "loop": "medpref.commands.align, medpref.commands.train, medpref.commands.keys,"
+    " reward_server.server, reward_server.app, reward_server.engine.build,"
+    " vllm.entrypoints.openai.api_server",
     "policy-server": "medpref.commands.serve, vllm.entrypoints.openai.api_server",
-    "reward-server": "medpref.commands.serve, reward_server.server",
+    "reward-server": "medpref.commands.serve, medpref.commands.keys,"
+    " reward_server.server, reward_server.app, reward_server.engine.build,"
+    " reward_server.scorers.implicit, reward_server.scorers.multi_objective,"
+    " reward_server.scorers.pairwise, reward_server.scorers.sequence_classification",
 }
-"""The modules that a container loads on its way to serve or to work."""
+"""The modules that a container loads on its way to serve or to work, the late ones too."""
 
 every_image = pytest.mark.parametrize("image", IMAGES.values(), ids=map(":".join, IMAGES))
 
@@ -176,11 +186,36 @@ def test_a_service_imports_without_what_its_image_leaves_out(name: str, tmp_path
     subprocess.run([python, "-c", f"import {SERVED_BY[name]}"], check=True, cwd=ROOT, env=variables)
 
 
+@pytest.mark.integration
+def test_rewards_are_given_without_what_the_image_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = ON_CPU["reward-server"]
+    python = environment_of(image, tmp_path / "environment")
+    model, key_file, port = tmp_path / "model", tmp_path / "keys.json", free_port()
+    save_model(model, make_tokenizer())
+    keys.main(["add", str(key_file), "--name", "me"])
+    secret = capsys.readouterr().out.strip()
+    flags = f"--host 127.0.0.1 --port {port} --dtype float32 --model {model} --keys {key_file}"
+    monkeypatch.chdir(ROOT)
+    with ChildProcess(
+        [str(python), "-m", *image.entrypoint, *flags.split()], log_file=tmp_path / "log"
+    ) as server:
+        url = f"http://127.0.0.1:{port}"
+        server.wait_until_ready(f"{url}/health/ready", timeout=120)
+        with RewardClient(url, ClientOptions(api_key=secret)) as client:
+            (scored,) = client.score([group()])
+        with RewardClient(url) as stranger, pytest.raises(Unauthorized):
+            stranger.score([group()])
+    assert all(result.reward is not None for result in scored.results)
+
+
 def environment_of(image: Image, folder: Path) -> Path:
     """A Python with the packages of an image, linked to the ones that are installed here."""
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
-    for name in {line.partition("==")[0] for line in LOCK} - set(image.left_out):
+    locked = {line.partition("==")[0] for line in LOCK}
+    for name in {"medpref", *locked} - set(image.left_out):
         package = distribution(name)
         for entry in {file.parts[0] for file in package.files or ()}:
             here = Path(str(package.locate_file(entry)))

@@ -36,7 +36,11 @@ def test_a_run_goes_on_with_its_own_recipe_only(tmp_path: Path) -> None:
 
 
 def test_the_servers_may_have_moved_when_a_run_goes_on(tmp_path: Path) -> None:
-    first = recipe("policy.model=m", "policy.url=http://a:1", "reward.url=http://a:2")
-    second = recipe("policy.model=m", "policy.url=http://b:1", "reward.url=http://b:2")
+    first = recipe(
+        "policy.model=m", "policy.url=http://a:1", "reward.url=http://a:2", "reward.api_key_env=A"
+    )
+    second = recipe(
+        "policy.model=m", "policy.url=http://b:1", "reward.url=http://b:2", "reward.api_key_env=B"
+    )
     open_run_folder(tmp_path / "run", first, resume=False)
     assert open_run_folder(tmp_path / "run", second, resume=True).path == tmp_path / "run"

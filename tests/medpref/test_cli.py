@@ -55,6 +55,7 @@ RECIPE = str(QUICKSTART)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        pytest.param(["serve", "reward"], "model: missing; give --model", id="no reward model"),
         pytest.param(["align", "nowhere.toml"], "nowhere.toml: no such file", id="no recipe"),
         pytest.param(["align", "broken.toml"], "broken.toml: malformed TOML", id="broken recipe"),
         pytest.param(["align", RECIPE, "--set", "pairs.margin=1"], "min_margin", id="unknown key"),
@@ -174,7 +175,6 @@ def test_bad_input_is_one_line_and_exit_code_2_and_writes_nothing(
         pytest.param(["align"], id="no recipe"),
         pytest.param(["align", RECIPE, "--fast"], id="option"),
         pytest.param(["serve", "rewards"], id="service"),
-        pytest.param(["serve", "reward"], id="no model"),
     ],
 )
 def test_bad_usage_is_one_line_that_points_to_the_help(

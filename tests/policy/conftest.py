@@ -1,25 +1,11 @@
-"""The tiny policy, a trainer's view of it, and one real vLLM that serves it: once per session."""
+"""A trainer's view of the tiny policy, which ``tests/conftest.py`` makes and serves."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 from policy.deploy import write_canaries
-from policy.server import PolicyServer
-from tests.policy.tiny import (
-    RunningPolicy,
-    TinyPolicy,
-    TrainerView,
-    make_tiny_policy,
-    server_config,
-)
-
-
-@pytest.fixture(scope="session")
-def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> TinyPolicy:
-    return make_tiny_policy(tmp_path_factory.mktemp("policy"))
+from tests.policy.tiny import TinyPolicy, TrainerView
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +15,3 @@ def trainer(tiny_policy: TinyPolicy) -> TrainerView:
     for name, path in tiny_policy.adapters.items():
         write_canaries(path, view.canaries(name))
     return view
-
-
-@pytest.fixture(scope="session")
-def policy_server(
-    tiny_policy: TinyPolicy, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningPolicy]:
-    """Starting it takes half a minute; a test that loads adapters unloads them again."""
-    config = server_config(tiny_policy.model, tmp_path_factory.mktemp("server") / "vllm.log")
-    with PolicyServer(config) as server:
-        yield RunningPolicy(server.url, tiny_policy.model, tiny_policy.adapters)

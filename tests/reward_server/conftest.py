@@ -41,7 +41,7 @@ def scorer() -> FakeScorer:
 def config() -> RewardServerConfig:
     return RewardServerConfig(
         model="unused",
-        max_pending_candidates=4,
+        wires=False,
         max_groups_per_request=3,
         max_candidates_per_group=3,
         max_body_bytes=4_000,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reward_server.fingerprint import fingerprint, identify
-from reward_server.protocol import DType, Head
+from reward_server.fingerprint import digest, fingerprint, identify
+from reward_server.protocol import DType, Head, Identity
 
 HEAD = Head(architecture="LlamaForSequenceClassification", num_labels=1, pooling="last_token")
 OTHER_HEAD = HEAD.model_copy(update={"architecture": "Qwen3ForSequenceClassification"})
@@ -65,3 +65,57 @@ def test_a_file_that_decides_no_reward_does_not_count(model_folder: Path, tmp_pa
     shutil.copytree(model_folder, copy)
     (copy / "README.md").write_text("A reward model.")
     assert fingerprint_of(copy) == fingerprint_of(model_folder)
+
+
+def test_code_beside_the_weights_makes_another_model(model_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "coded"
+    shutil.copytree(model_folder, copy)
+    (copy / "modeling.py").write_text("class Model: ...")
+    assert fingerprint_of(copy) != fingerprint_of(model_folder)
+
+
+IDENTITY = Identity(weights="w", tokenizer="t", template="c", dtype="float32", head=HEAD)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "multi_objective"},
+        {"adapter": "a"},
+        {"members": {"one": "0123456789abcdef"}},
+        {"parameters": {"beta": 0.1}},
+        {"parameters": {"beta": 0.2}},
+    ],
+    ids=["kind", "adapter", "members", "parameters", "other parameters"],
+)
+def test_all_that_decides_a_reward_counts(changes: dict[str, Any]) -> None:
+    changed = {fingerprint(IDENTITY.model_copy(update=changes)), fingerprint(IDENTITY)}
+    assert len(changed) == 2
+
+
+def test_what_is_at_its_default_does_not_count() -> None:
+    # So that a field to come leaves the fingerprints of models without it alone.
+    plain = IDENTITY.model_copy(update={"parameters": {}, "adapter": None})
+    assert fingerprint(plain) == fingerprint(IDENTITY)
+
+
+def test_a_fingerprint_stays_what_it_is_from_version_to_version() -> None:
+    # Callers pin it and calibrations name it.
+    assert fingerprint(IDENTITY) == "f9b599742afbba54"
+
+
+def test_neither_order_nor_repetition_of_files_counts(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    files = [tmp_path / "a", tmp_path / "b"]
+    assert digest(files) == digest([*files[::-1], files[0], tmp_path / "missing", tmp_path])
+    assert digest(files) != digest(files[:1])
+
+
+def test_two_files_that_swap_their_contents_are_other_files(tmp_path: Path) -> None:
+    for folder, left, right in (("one", "x", "y"), ("two", "y", "x")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a").write_text(left)
+        (tmp_path / folder / "b").write_text(right)
+    one, two = (digest((tmp_path / folder).iterdir()) for folder in ("one", "two"))
+    assert one != two

@@ -27,10 +27,13 @@ REQUEST: dict[str, Any] = {
             "id": "q1",
             "messages": [{"role": "user", "content": "What helps a stuffy nose?"}],
             "candidates": ["Saline rinses …", "Antibiotics …"],
+            "reference": None,
         }
     ],
     "on_overflow": "error",
     "expected_fingerprint": None,
+    "lane": "interactive",
+    "deadline_ms": None,
 }
 
 
@@ -68,11 +71,20 @@ def test_an_answer_has_the_documented_shape() -> None:
             {
                 "id": "q1",
                 "results": [
-                    {"reward": 1.93, "tokens": 61, "truncated_tokens": 0, "error": None},
+                    {
+                        "reward": 1.93,
+                        "tokens": 61,
+                        "truncated_tokens": 0,
+                        "error": None,
+                        "parts": None,
+                        "disagreement": None,
+                        "calibrated": None,
+                    },
                 ],
             }
         ],
-        "usage": {"tokens": 61, "computed_tokens": 61},
+        "usage": {"tokens": 61, "computed_tokens": 61, "cached_candidates": 0},
+        "engine": None,
     }
 
 

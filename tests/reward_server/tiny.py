@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from corpora.conversation import Conversation
+from reward_server.errors import DeviceFailed, RewardServerError
 from reward_server.fingerprint import fingerprint
 from reward_server.protocol import (
     CandidateResult,
@@ -23,11 +24,10 @@ from reward_server.protocol import (
     Head,
     Identity,
     ModelInfo,
-    OnOverflow,
     ScoreGroup,
     Usage,
 )
-from reward_server.scorer import Scored
+from reward_server.scorer import Call, RawInput, RawScored, Scored
 
 BOS, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
@@ -85,44 +85,92 @@ def save_model(folder: Path, tokenizer: Any, *, seed: int = 0, num_labels: int =
 
 
 class FakeScorer:
-    """Reward = length of the candidate. ``gate`` holds the device; ``error`` breaks it."""
+    """Reward = length of the candidate; tokens = one more.
 
-    def __init__(self) -> None:
+    A cleared ``gate`` holds requests behind their admission. ``error`` fails them: one of the
+    server's own as it is, any other one as a dead device would.
+    """
+
+    def __init__(self, name: str = "default", *, weights: str = "w") -> None:
         head = Head(architecture="Fake", num_labels=1, pooling="last_token")
         identity = Identity(
-            weights="w", tokenizer="t", template="c", config="c", dtype="float32", head=head
+            weights=weights, tokenizer="t", template="c", config="c", dtype="float32", head=head
         )
         self.info = ModelInfo(
-            name="default",
+            name=name,
             fingerprint=fingerprint(identity),
             identity=identity,
             max_length=64,
             device="cpu",
         )
-        self.gate = threading.Event()
+        self.gate = asyncio.Event()
         self.gate.set()
-        self.entered = threading.Event()
-        self.error: BaseException | None = None
-        self.calls: list[list[str]] = []
+        self.entered = asyncio.Event()
+        self.error: Exception | None = None
+        self.calls: list[tuple[list[str], Call]] = []
+        self.cancelled = 0
+        self.is_open = False
+        self._is_broken = False
 
-    def score(self, groups: Sequence[ScoreGroup], *, on_overflow: OnOverflow) -> Scored:
-        self.calls.append([group.id for group in groups])
-        self.entered.set()
-        assert self.gate.wait(timeout=30)
-        if self.error:
-            raise self.error
+    @property
+    def is_ready(self) -> bool:
+        return self.is_open and not self._is_broken
+
+    def start(self) -> None:
+        assert not self.is_open
+        self.is_open = True
+
+    async def aclose(self) -> None:
+        self.is_open = False
+
+    async def score(self, groups: Sequence[ScoreGroup], call: Call) -> Scored:
+        self.calls.append(([group.id for group in groups], call))
         results = tuple(
-            GroupResult(
-                id=group.id,
-                results=tuple(
-                    CandidateResult(reward=float(len(text)), tokens=1 + len(text))
-                    for text in group.candidates
-                ),
-            )
+            GroupResult(id=group.id, results=tuple(map(self._result, group.candidates)))
             for group in groups
         )
         tokens = sum(result.tokens for group in results for result in group.results)
-        return Scored(groups=results, usage=Usage(tokens=tokens, computed_tokens=tokens))
+        await self._admit(tokens, call)
+        return Scored(
+            groups=results,
+            usage=Usage(tokens=tokens, computed_tokens=tokens),
+            engine="padded",
+            seconds={"render": 0.25, "wait": 0.5, "forward": 1.0},
+        )
+
+    async def _admit(self, tokens: int, call: Call) -> None:
+        if not self.is_ready:
+            raise DeviceFailed("the device thread is not running; the server is going down")
+        call.on_tokens(tokens)
+        self.entered.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if isinstance(self.error, RewardServerError):
+            raise self.error
+        if self.error is not None:
+            self._is_broken = True
+            raise DeviceFailed("the device failed; see the log")
+
+    @staticmethod
+    def _result(candidate: str) -> CandidateResult:
+        return CandidateResult(reward=float(len(candidate)), tokens=1 + len(candidate))
+
+
+class FakeRawScorer(FakeScorer):
+    """A fake that also reads inputs which somebody else rendered, as texts alone."""
+
+    async def score_raw(self, inputs: Sequence[RawInput], call: Call) -> RawScored:
+        results = tuple(self._result(each.text or "") for each in inputs)
+        tokens = sum(result.tokens for result in results)
+        await self._admit(tokens, call)
+        return RawScored(
+            results=results,
+            usage=Usage(tokens=tokens, computed_tokens=tokens),
+            labels=tuple((result.reward or 0.0,) for result in results),
+        )
 
 
 def group(name: str = "q1", *candidates: str) -> ScoreGroup:

@@ -1,0 +1,73 @@
+"""What the commands that ask a running reward server share: flags, key, patience.
+
+A command first meets the server, which is over soon where nobody answers. The job that follows
+outlives a restart of the server and waits out a quota.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from foundation.errors import UserError
+from foundation.settings import Settings
+from reward_server.client import ClientOptions, RetryPolicy, RewardClient
+from reward_server.protocol import ModelInfo
+
+PATIENCE = RetryPolicy(attempts=200, budget_seconds=1_800.0, longest_pause_seconds=30.0)
+"""Of a job: half an hour for one request."""
+
+FIRST_CONTACT = RetryPolicy(attempts=2)
+"""A wrong URL must not take half an hour to be noticed."""
+
+
+class ServerSettings(Settings):
+    """The flags that say which server."""
+
+    server: str
+    """Where the reward server listens, such as ``http://127.0.0.1:8100``."""
+
+    api_key_env: str | None = None
+    """Environment variable that holds the server's key."""
+
+    def client_options(self, model: str = "default") -> ClientOptions:
+        """How a job that nobody watches asks for a model.
+
+        Raises:
+            UserError: if the variable of the key is not set, or holds what is no key.
+        """
+        key = read_key(self.api_key_env)
+        return ClientOptions(model=model, api_key=key, lane="bulk", retry=PATIENCE)
+
+
+class ModelSettings(ServerSettings):
+    """The flags that say which model of which server."""
+
+    model: str = "default"
+    """Name of the reward model."""
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key in an environment variable, without the white space around it.
+
+    Raises:
+        UserError: if the variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(f"--api-key-env: {variable} is not set; export it with the server's key")
+    return key
+
+
+def meet(url: str, options: ClientOptions) -> ModelInfo:
+    """The model that is served now under the options' name, asked for without patience.
+
+    Raises:
+        UnknownModel: if there is none.
+        RewardServerError: what else the server said.
+        RewardServerUnreachable: if it does not answer.
+    """
+    with RewardClient(url, replace(options, retry=FIRST_CONTACT)) as client:
+        return client.model()
