@@ -163,9 +163,7 @@ def characters_of(groups: Sequence[ScoreGroup]) -> int:
 
 
 def unshared_characters_of(groups: Sequence[ScoreGroup]) -> int:
-    """The same with each conversation once a group, and equal candidates once."""
-    return sum(
-        sum(len(message.content) for message in group.messages)
-        + sum(map(len, set(group.candidates)))
-        for group in groups
-    )
+    """The same with every text once, such as the system prompt of all groups."""
+    texts = {message.content for group in groups for message in group.messages}
+    texts.update(candidate for group in groups for candidate in group.candidates)
+    return sum(map(len, texts))

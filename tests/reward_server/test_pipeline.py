@@ -29,6 +29,8 @@ class FakeEngine:
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, ...]]] = []
         self.poison: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
 
     def order(self, inputs: Sequence[TokenInput]) -> tuple[list[int], list[int]]:
         return list(range(len(inputs))), [len(item.ids) for item in inputs]
@@ -36,6 +38,7 @@ class FakeEngine:
     def forward(self, inputs: Sequence[TokenInput]) -> list[Labels]:
         if list(inputs) != [WARM_UP]:
             self.batches.append([item.ids for item in inputs])
+            assert self.gate.wait(timeout=30)
         if any(item.ids[0] in self.poison for item in inputs):
             raise DeviceOutOfMemory("too large")
         return [(float(sum(item.ids)),) for item in inputs]
@@ -213,6 +216,30 @@ async def test_too_much_text_that_waits_to_be_rendered_is_sent_away(pipeline: Pi
     gate.set()
     await waiting
     await pipeline.render(lambda renderer: None, characters=limit * 3)  # alone, any size will do
+
+
+async def test_what_can_find_no_room_is_refused_before_it_is_rendered(
+    pipeline: Pipeline, engine: FakeEngine
+) -> None:
+    rendered: list[str] = []
+    engine.gate.clear()
+    busy = asyncio.create_task(pipeline.compute(items(1, 2, 3), Call()))
+    await asyncio.sleep(0)  # 6 of 10 tokens
+    with pytest.raises(Overloaded, match="6 tokens wait, 5 more would pass the limit 10"):
+        await pipeline.render(
+            lambda renderer: rendered.append("too much"), characters=5 * CHARACTERS_A_TOKEN
+        )
+    await pipeline.render(
+        lambda renderer: rendered.append("shares most of it"),
+        characters=5 * CHARACTERS_A_TOKEN,
+        unshared=4 * CHARACTERS_A_TOKEN,
+    )
+    engine.gate.set()
+    await busy
+    await pipeline.render(
+        lambda renderer: rendered.append("idle"), characters=99 * CHARACTERS_A_TOKEN
+    )
+    assert rendered == ["shares most of it", "idle"]
 
 
 async def test_a_caller_that_leaves_while_rendering_frees_its_room(pipeline: Pipeline) -> None:

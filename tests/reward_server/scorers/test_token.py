@@ -17,7 +17,14 @@ from reward_server.local import LocalScorer
 from reward_server.protocol import Head, Identity, ModelInfo, ScoreGroup
 from reward_server.scorer import Call, RawInput, RawScored, RawScorer, Scored, Scorer
 from reward_server.scorers.sequence_classification import check_one_label
-from reward_server.scorers.token import Reading, broken, characters_of, finite, result
+from reward_server.scorers.token import (
+    Reading,
+    broken,
+    characters_of,
+    finite,
+    result,
+    unshared_characters_of,
+)
 from reward_server.specs import SequenceClassificationSpec
 from reward_server.tokens import TokenInput
 from tests.reward_server.tiny import group, make_tokenizer, save_model
@@ -227,6 +234,16 @@ def test_a_reading_that_is_no_number_is_an_error(reward: float) -> None:
     assert found.error is not None
     assert (found.tokens, found.truncated_tokens) == (2, 3)
     assert finite(Reading(1.5)) == Reading(1.5)
+
+
+def test_what_is_shared_is_counted_once() -> None:
+    system = "Be brief. " * 9
+    groups = [
+        ScoreGroup.of(name, Conversation.ask(question, system=system), ["Rest.", "Rest.", "Steam."])
+        for name, question in (("q1", "Why?"), ("q2", "How?"))
+    ]
+    assert unshared_characters_of(groups) == len(system + "Why?How?Rest.Steam.")
+    assert characters_of(groups) == 2 * len((system + "Why?") * 3 + "Rest.Rest.Steam.")
 
 
 def test_an_error_does_not_list_a_thousand_numbers() -> None:
