@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.throughput.ceiling import Ceiling
 from benchmarks.throughput.correctness import Agreement, Truth, agreements
 from benchmarks.throughput.latency import Load, Percentiles, percentiles
-from benchmarks.throughput.options import METHODS, WORKLOADS, MethodName, WorkloadName
+from benchmarks.throughput.options import EVERY_METHOD, METHODS, WORKLOADS, MethodName, WorkloadName
 from benchmarks.throughput.timing import Outcome
 from benchmarks.throughput.workloads import Draw
 
@@ -82,7 +82,8 @@ def _workload(run: Run, name: WorkloadName, skipped: dict[str, str]) -> dict[str
     if measured is None:
         skipped[f"workloads.{name}"] = NOT_ASKED
         return None
-    entries = {method: _method(run, measured, method) for method in METHODS}
+    entries = {method: _method(run, measured, method) for method in EVERY_METHOD}
+    entries = {m: e for m, e in entries.items() if m in METHODS or isinstance(e, dict)}
     for method, entry in entries.items():
         if isinstance(entry, str):
             skipped[f"workloads.{name}.{method}"] = entry
@@ -219,7 +220,7 @@ def _speed_table(name: str, workload: Mapping[str, Any]) -> Table:
     table.add_column("method", no_wrap=True)
     for column in ("tokens/s", "spread", "unique/s", "of ceiling", "error"):
         table.add_column(column, justify="right")
-    for method in METHODS:
+    for method in (m for m in EVERY_METHOD if m in workload):
         numbers = workload[method]
         if numbers is None:
             table.add_row(method, *("–" for _ in range(5)))
