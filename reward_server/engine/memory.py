@@ -15,7 +15,7 @@ CPU_MESSAGE = "can't allocate memory"
 """What the CPU allocator says; torch has no class for it."""
 
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 """Numbers of glibc's malloc.h."""
 
 KEPT_BYTES = 2**31 - 1
@@ -36,7 +36,12 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         log.info("malloc.unchanged", reason="no glibc")
         return False
-    settings = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: KEPT_BYTES, M_TOP_PAD: 2**26}
+    settings = {
+        M_MMAP_THRESHOLD: 2**30,
+        M_TRIM_THRESHOLD: KEPT_BYTES,
+        M_TOP_PAD: 2**26,
+        M_ARENA_MAX: 1,  # the other settings hold for the main arena only, threads have their own
+    }
     return all(mallopt(name, value) == 1 for name, value in settings.items())
 
 
