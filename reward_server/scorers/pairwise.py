@@ -30,7 +30,13 @@ from reward_server.protocol import (
 )
 from reward_server.rendering import Renderer
 from reward_server.scorer import Call, Scored
-from reward_server.scorers.token import Reading, finite, unshared_characters_of, usage_of
+from reward_server.scorers.token import (
+    PipelineScorer,
+    Reading,
+    finite,
+    unshared_characters_of,
+    usage_of,
+)
 from reward_server.tokens import Labels, TokenInput
 
 DEFAULT_PROMPT = (
@@ -52,27 +58,12 @@ class Comparison:
     swapped: TokenInput
 
 
-class PairwiseScorer:
+class PairwiseScorer(PipelineScorer):
     """Compares all candidates of a group with each other."""
 
     def __init__(self, info: ModelInfo, pipeline: Pipeline, prompt: str) -> None:
-        self._info = info
-        self.pipeline = pipeline
+        super().__init__(info, pipeline)
         self._prompt = prompt
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    @property
-    def is_ready(self) -> bool:
-        return self.pipeline.batcher.is_ready
-
-    def start(self) -> None:
-        self.pipeline.start()
-
-    async def aclose(self) -> None:
-        await self.pipeline.aclose()
 
     async def score(self, groups: Sequence[ScoreGroup], call: Call) -> Scored:
         """As the protocol; a candidate without a rival gets an error.

@@ -34,8 +34,8 @@ class Reading:
     disagreement: float | None = None
 
 
-class HeadScorer:
-    """Rewards from the numbers of a head, input by input."""
+class PipelineScorer:
+    """A model behind one pipeline: ready, started and closed as that is."""
 
     def __init__(self, info: ModelInfo, pipeline: Pipeline) -> None:
         self._info = info
@@ -54,6 +54,10 @@ class HeadScorer:
 
     async def aclose(self) -> None:
         await self.pipeline.aclose()
+
+
+class HeadScorer(PipelineScorer):
+    """Rewards from the numbers of a head, input by input."""
 
     def read(self, labels: Labels) -> Reading:
         """The reward that the head's numbers stand for."""
