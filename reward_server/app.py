@@ -60,6 +60,7 @@ def create_app(
         yield
         state.is_draining = True
         await state.registry.aclose()
+        state.swapper.close()
         if audit is not None:
             await audit.aclose()
 

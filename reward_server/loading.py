@@ -1,14 +1,14 @@
 """From a spec to a scorer: folders are found, models loaded and checked, engines chosen.
 
 Heavy libraries are imported when a kind needs them, so a server of rules alone loads no torch.
-Blocking: call it on a thread. What it returns is not started yet.
+Blocking: call it on a thread that ends afterwards. What it returns is not started yet.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from reward_server.batcher import WARM_UP, Batcher, Engine
 from reward_server.cache import RewardCache
+from reward_server.device_thread import DeviceThread, OnDevice
 from reward_server.errors import DeviceOutOfMemory, ServerStartError
 from reward_server.pipeline import Pipeline
 from reward_server.scorer import Scorer
@@ -59,6 +60,7 @@ class Resources:
     max_pending_tokens: int
     bulk_patience_seconds: float
     on_failure: Callable[[BaseException], None] = lambda error: None
+    device: DeviceThread = field(default_factory=DeviceThread)
 
     def pipeline(self, built: Built) -> Pipeline:
         """A pipeline around a model.
@@ -72,7 +74,7 @@ class Resources:
         prove(built.engine)
         promise = " deterministic" if built.info.is_deterministic else ""
         batcher = Batcher(
-            built.engine,
+            OnDevice(built.engine, self.device),
             max_batch_tokens=built.batch_tokens,
             max_pending_tokens=self.max_pending_tokens,
             patience_seconds=self.bulk_patience_seconds,

@@ -16,6 +16,7 @@ import structlog
 from reward_server.calibration import Calibration, require
 from reward_server.canary import Canary, CanaryOutcome, CanaryWatch
 from reward_server.config import RewardServerConfig
+from reward_server.device_thread import on_passing_thread
 from reward_server.drift import DriftMonitor
 from reward_server.errors import ModelNotLoaded, ServerStartError
 from reward_server.loading import Resources, load_scorer
@@ -58,7 +59,9 @@ class Swapper:
             self._registry.check_name(name)
             try:
                 check_circle(name, spec, self._registry.dependants(name))
-                served, *remade = await asyncio.to_thread(self._load_all, name, spec)
+                served, *remade = await asyncio.to_thread(
+                    on_passing_thread, lambda: self._load_all(name, spec)
+                )
             except ServerStartError as error:
                 raise ModelNotLoaded(str(error)) from None
             # No wait from here on: no request sees some of them without the others.
@@ -80,6 +83,9 @@ class Swapper:
         Raises:
             ServerStartError: one line naming the setting, its value and the fix.
         """
+        return on_passing_thread(lambda: self._load_configured(scorers))
+
+    def _load_configured(self, scorers: dict[str, Scorer]) -> list[Served]:
         loaded: list[Served] = []
         for name, spec in self._config.specs().items():
             members = {served.name: served.scorer for served in loaded}
@@ -92,6 +98,10 @@ class Swapper:
         for served in loaded:
             self._put(served)
         self._registry.set_aliases(self._config.aliases)
+
+    def close(self) -> None:
+        """Ends the thread that the models computed on; they must be closed before."""
+        self._resources.device.close()
 
     def _put(self, served: Served) -> None:
         self._registry.check_name(served.name)
