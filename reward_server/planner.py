@@ -3,6 +3,8 @@
 Promises, each held by a property test:
 
 - a batch stays within its token budget, except that a larger single input makes a batch alone;
+- where a job goes on in the next batch, the cut repeats as little of a shared prefix as can be had
+  without leaving a quarter of the budget unused;
 - every admitted input is taken exactly once, or its job is dropped as a whole;
 - inputs of a job are taken in their planned order, jobs of a lane first come, first served;
 - interactive work goes before bulk work, but bulk work that has waited ``patience`` seconds since
@@ -15,13 +17,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from reward_server.protocol import Lane
 
 MAX_RETRY_AFTER_SECONDS = 60
 """Longest wait that a refused caller is told; an estimate reaches no further."""
+
+
+LEAST_FILLED = 0.75
+"""How much of its budget a batch uses at least before it may end for a better cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,11 @@ class Item:
 
     full: int
     """Tokens that it adds to a batch without that item."""
+
+    @property
+    def shared(self) -> int:
+        """Tokens that are computed again if it does not stand behind that item."""
+        return self.full - self.marginal
 
 
 @dataclass(eq=False, slots=True)
@@ -97,23 +108,31 @@ class Planner:
             taken = self._take_from(self._lanes[lane], budget, is_first=not batch)
             budget -= sum(each.cost for each in taken)
             batch += taken
+            # What is left of the lane goes first in the next batch; filling up would delay it.
+            if self._lanes[lane]:
+                budget = 0
             if lane == "bulk" and taken:
                 self._bulk_served_at = now
         return batch
 
     def _take_from(self, jobs: deque[Job], budget: int, *, is_first: bool) -> list[Taken]:
         batch: list[Taken] = []
+        left = budget
         while jobs:
             job = jobs[0]
             item = job.items[0]
             cost = item.marginal if batch and batch[-1].job is job else item.full
-            if cost > budget and (batch or not is_first):
+            if cost > left and (batch or not is_first):
                 break
             batch.append(Taken(job, job.items.popleft(), cost))
-            budget -= cost
+            left -= cost
             if not job.items:
                 jobs.popleft()
-        return batch
+        if not (batch and jobs and jobs[0] is batch[-1].job):
+            return batch
+        end = best_end(batch, jobs[0].items[0], least=LEAST_FILLED * budget)
+        _give_back(batch[end:], jobs)
+        return batch[:end]
 
     def finish(self, taken: Taken) -> None:
         """Frees the room of an input that was computed."""
@@ -136,6 +155,36 @@ class Planner:
         if bulk and now - max(bulk[0].admitted_at, self._bulk_served_at) >= self.patience:
             return "bulk", "interactive"
         return "interactive", "bulk"
+
+
+def best_end(batch: Sequence[Taken], following: Item, *, least: float) -> int:
+    """How many inputs of a batch to keep so that the next one repeats as little as possible.
+
+    Args:
+        batch: what would fit.
+        following: the first input that does not, of the same job as the last one that does.
+        least: tokens that the batch must keep.
+
+    Returns:
+        The largest of the best numbers; all if nothing is gained.
+    """
+    end, repeated, tokens = len(batch), following.shared, sum(each.cost for each in batch)
+    for place in range(len(batch) - 1, 0, -1):
+        tokens -= batch[place].cost
+        if tokens < least or not repeated:
+            break
+        is_behind = batch[place].job is batch[place - 1].job
+        again = batch[place].item.shared if is_behind else 0
+        if again < repeated:
+            end, repeated = place, again
+    return end
+
+
+def _give_back(taken: Sequence[Taken], jobs: deque[Job]) -> None:
+    for each in reversed(taken):
+        if not jobs or jobs[0] is not each.job:
+            jobs.appendleft(each.job)
+        each.job.items.appendleft(each.item)
 
 
 def seconds_until_room(

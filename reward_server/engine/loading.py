@@ -31,7 +31,7 @@ from reward_server.specs import DTypeChoice, TransformerSpec
 UNREADABLE = (ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError)
 """What transformers raises on a folder that it cannot read."""
 
-BATCH_TOKENS = {"cuda": 16_384, "cpu": 4_096}
+BATCH_TOKENS = {"cuda": 16_384, "cpu": 6_144}
 """Default budget of one batch in tokens. On a CPU larger ones gain nothing and delay others."""
 
 

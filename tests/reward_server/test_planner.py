@@ -168,6 +168,26 @@ def test_bulk_work_fills_what_interactive_work_leaves_of_a_batch() -> None:
     assert [taken.job.lane for taken in planner.take(12, now=0.0)] == ["interactive", "bulk"]
 
 
+def test_what_waits_of_interactive_work_is_not_delayed_by_filling_up_with_bulk_work() -> None:
+    planner = admitted([job(5, 5, lane="bulk"), job(5, 10)])
+    assert [taken.job.lane for taken in planner.take(10, now=0.0)] == ["interactive"]
+
+
+@pytest.mark.parametrize("system", [0, 5])
+def test_a_batch_ends_between_groups_where_it_can(system: int) -> None:
+    waiting = Job.of(
+        Item(index, 10 if index % 4 else 30 + (0 if index else system), 30 + system)
+        for index in range(12)
+    )
+    batches = emptied(admitted([waiting]), 150)
+    assert [len(batch) for batch in batches] == [8, 4]
+
+
+def test_a_batch_does_not_become_small_for_the_sake_of_a_group() -> None:
+    waiting = Job.of(Item(index, 10 if index % 4 else 30, 30) for index in range(8))
+    assert [len(batch) for batch in emptied(admitted([waiting]), 110)] == [7, 1]
+
+
 def test_bulk_work_that_has_waited_long_enough_gets_the_next_batch() -> None:
     planner = admitted([job(5, 5, 5, lane="bulk"), job(*[5] * 20)], patience=2.0)
     lanes = [batch[0].job.lane for batch in emptied(planner, 5, step=1.0)]
@@ -175,8 +195,9 @@ def test_bulk_work_that_has_waited_long_enough_gets_the_next_batch() -> None:
 
 
 def test_bulk_that_rode_along_has_been_served() -> None:
-    planner = admitted([job(5, 5, lane="bulk"), job(5, 10)], patience=2.0)
+    planner = admitted([job(5, 5, lane="bulk"), job(5)], patience=2.0)
     assert len(planner.take(10, now=1.0)) == 2
+    assert planner.admit(job(10), now=1.0)
     assert [taken.job.lane for taken in planner.take(10, now=2.0)] == ["interactive"]
 
 
