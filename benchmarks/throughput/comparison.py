@@ -1,8 +1,7 @@
 """The phases of one comparison, in order.
 
-Model and text are made; a sample is scored in float32; the matrix products are timed; the servers
-start; every workload is measured, then latency; the matrix products are timed once more, and the
-faster time counts, since a ceiling that a busy machine lowered would be none.
+Model and text are made; a sample is scored in float32; the servers start; every workload is
+measured, the matrix products before each repetition of it; then latency.
 """
 
 from __future__ import annotations
@@ -89,25 +88,17 @@ def _phases(session: Session, reporter: Reporter) -> Run:
     exact = _float32_rewards(session.model, samples)
     plain = session.model.build(session.dtype)
     truths = {name: Truth(exact[name], _forward_each(plain, samples[name])) for name in names}
-    reporter.event("ceiling.measuring", "the matrix products alone")
-    before = _ceiling(session, plain)
     open_methods(session, plain, reporter)
-    workloads = {
-        name: WorkloadRun(
-            candidates=CANDIDATES[name],
-            draws=draws[name],
-            truth=truths[name],
-            outcomes=_measure(session, name, draws[name], reporter),
+    workloads = {}
+    for name in names:
+        outcomes, ceilings = _measure(session, plain, name, draws[name], reporter)
+        workloads[name] = WorkloadRun(
+            CANDIDATES[name], draws[name], outcomes, truths[name], ceilings
         )
-        for name in names
-    }
-    latency = _latency(session, plain, reporter)
-    after = _ceiling(session, plain)
     return Run(
         about=_about(session, plain),
         workloads=workloads,
-        ceiling=max(before, after, key=lambda ceiling: ceiling.tokens_per_s),
-        latency=latency,
+        latency=_latency(session, plain, reporter),
         unavailable=session.unavailable,
     )
 
@@ -135,8 +126,8 @@ def _ceiling(session: Session, plain: Any) -> Ceiling:
 
 
 def _measure(
-    session: Session, name: WorkloadName, draws: Sequence[Draw], reporter: Reporter
-) -> dict[MethodName, Outcome]:
+    session: Session, plain: Any, name: WorkloadName, draws: Sequence[Draw], reporter: Reporter
+) -> tuple[dict[MethodName, Outcome], list[Ceiling]]:
     workload = session.workload(name)
     tuning = session.draw(workload, "tuning").first(-(-workload.groups // TUNING_SHARE))
     total, done = len(session.methods) * (1 + len(draws)), 0
@@ -146,7 +137,14 @@ def _measure(
         done += 1
         reporter.progress(name, done, total)
 
-    return measure(session.methods, draws, tuning=tuning, on_step=step)
+    def time_products() -> None:
+        ceilings.append(_ceiling(session, plain))
+
+    ceilings: list[Ceiling] = []
+    outcomes = measure(
+        session.methods, draws, tuning=tuning, on_repetition=time_products, on_step=step
+    )
+    return outcomes, ceilings
 
 
 def _latency(session: Session, plain: Any, reporter: Reporter) -> LatencyRun:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import truediv
 from statistics import median
 from typing import Any
 
@@ -32,6 +33,8 @@ class WorkloadRun:
     draws: Sequence[Draw]
     outcomes: Mapping[MethodName, Outcome]
     truth: Truth
+    ceilings: Sequence[Ceiling]
+    """The matrix products alone, timed before each repetition."""
 
 
 @dataclass
@@ -51,25 +54,31 @@ class Run:
     """Fields of the document that are known beforehand: settings, model, machine, versions."""
 
     workloads: Mapping[WorkloadName, WorkloadRun]
-    ceiling: Ceiling
     latency: LatencyRun
     unavailable: Mapping[str, str]
     """Why a method, or ``latency``, could not be tried at all."""
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """The median of all repetitions."""
+        seen = [ceiling for workload in self.workloads.values() for ceiling in workload.ceilings]
+        return sorted(seen, key=lambda ceiling: ceiling.tokens_per_s)[len(seen) // 2]
 
 
 def document(run: Run) -> dict[str, Any]:
     """The JSON document; holds no number that is not finite."""
     skipped: dict[str, str] = {}
+    ceiling = run.ceiling
     return {
         "workloads": {name: _workload(run, name, skipped) for name in WORKLOADS},
         "latency": _latency(run, skipped),
-        "ceiling_unique_tokens_per_s": run.ceiling.tokens_per_s,
+        "ceiling_unique_tokens_per_s": ceiling.tokens_per_s,
         "ceiling": {
-            "tokens": run.ceiling.tokens,
-            "tflops": run.ceiling.tflops,
+            "tokens": ceiling.tokens,
+            "tflops": ceiling.tflops,
             "products": [
                 {**asdict(product), "seconds": seconds}
-                for product, seconds in run.ceiling.seconds.items()
+                for product, seconds in ceiling.seconds.items()
             ],
         },
         **run.about,
@@ -94,6 +103,7 @@ def _workload(run: Run, name: WorkloadName, skipped: dict[str, str]) -> dict[str
         "candidates": measured.candidates,
         "tokens": first.tokens,
         "unique_tokens": first.unique_tokens,
+        "ceilings": [ceiling.tokens_per_s for ceiling in measured.ceilings],
         "plain_error": measured.truth.plain_error,
         "tolerance": measured.truth.tolerance,
         "agreement": {pair: asdict(one) for pair, one in _agreement(measured, good).items()},
@@ -111,19 +121,20 @@ def _method(run: Run, measured: WorkloadRun, method: MethodName) -> dict[str, An
     if missing:
         return f"{missing} inputs got no finite reward: a wrong method does not count"
     complaint = measured.truth.complaint(outcome.timed[0].rewards)
-    return complaint or _numbers(run, measured, outcome)
+    return complaint or _numbers(measured, outcome)
 
 
-def _numbers(run: Run, measured: WorkloadRun, outcome: Outcome) -> dict[str, Any]:
+def _numbers(measured: WorkloadRun, outcome: Outcome) -> dict[str, Any]:
     pairs = list(zip(measured.draws, outcome.seconds, strict=True))
     rates = [draw.tokens / seconds for draw, seconds in pairs]
-    unique = median(draw.unique_tokens / seconds for draw, seconds in pairs)
+    unique = [draw.unique_tokens / seconds for draw, seconds in pairs]
+    ceilings = [ceiling.tokens_per_s for ceiling in measured.ceilings]
     return {
         "tokens_per_s": median(rates),
-        "unique_tokens_per_s": unique,
+        "unique_tokens_per_s": median(unique),
         "tokens_per_s_min": min(rates),
         "tokens_per_s_max": max(rates),
-        "of_ceiling": unique / run.ceiling.tokens_per_s,
+        "of_ceiling": median(map(truediv, unique, ceilings)),
         "inputs_per_s": median(len(draw.inputs) / seconds for draw, seconds in pairs),
         "seconds": outcome.seconds,
         "choice": outcome.choice,

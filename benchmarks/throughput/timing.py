@@ -60,6 +60,7 @@ def measure(
     draws: Sequence[Draw],
     *,
     tuning: Draw,
+    on_repetition: Callable[[], None] = lambda: None,
     on_step: Callable[[], None] = lambda: None,
 ) -> dict[MethodName, Outcome]:
     """Tunes each method, then scores every draw with each.
@@ -68,6 +69,7 @@ def measure(
         methods: what to measure, by name.
         draws: one a repetition.
         tuning: a smaller draw of the same lengths; it also warms everything up.
+        on_repetition: called before each repetition, on a machine that rests.
         on_step: called after each measurement, and after each tuning.
     """
     outcomes = {name: Outcome() for name in methods}
@@ -75,6 +77,7 @@ def measure(
         _attempt(partial(_tune, draw=tuning), method, outcomes[name])
         on_step()
     for repetition, draw in enumerate(draws):
+        on_repetition()
         for name in rotated(list(methods), repetition):
             _attempt(partial(_repeat, draw=draw), methods[name], outcomes[name])
             on_step()

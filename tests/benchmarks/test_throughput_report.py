@@ -44,11 +44,11 @@ def run(**outcomes: Outcome) -> Run:
         capacity_per_s=40.0,
         open_loop={"http": [Load(0.25, 10.0, 5, refused=1, seconds=[0.01] * 4)]},
     )
-    workload = WorkloadRun(2, [DRAW, DRAW, DRAW], named, Truth(RIGHT, RIGHT))
+    ceilings = [Ceiling(2048, {Product(8, 8, 4): seconds}) for seconds in (0.256, 0.512, 0.128)]
+    workload = WorkloadRun(2, [DRAW, DRAW, DRAW], named, Truth(RIGHT, RIGHT), ceilings)
     return Run(
         about={"dtype": "float32"},
         workloads={"best_of_8": workload},
-        ceiling=Ceiling(2048, {Product(8, 8, 4): 0.256}),
         latency=latency,
         unavailable={"vllm_pooling_cold": "MethodFailed: vLLM is not installed"},
     )
@@ -73,7 +73,12 @@ def test_rates_are_medians_of_the_repetitions_and_the_spread_stands_beside() -> 
     assert numbers["tokens_per_s"] == 3.0
     assert numbers["unique_tokens_per_s"] == 2.0
     assert (numbers["tokens_per_s_min"], numbers["tokens_per_s_max"]) == (1.0, 9.0)
-    assert numbers["of_ceiling"] == pytest.approx(2.0 / 2000)
+
+
+def test_a_repetition_is_held_against_the_ceiling_of_its_own_moment() -> None:
+    numbers = content(engine=outcome(1.0, 2.0, 0.25))["workloads"]["best_of_8"]["engine"]
+    # 6, 3 and 24 unique tokens a second of 2000, 1000 and 4000
+    assert numbers["of_ceiling"] == pytest.approx(0.003)
 
 
 @pytest.mark.parametrize(
