@@ -8,7 +8,7 @@ from reward_server import __main__ as reward_server
 
 
 def _replicas(arguments: list[str], *, prog: str) -> int:
-    from reward_server.ray_serve import main as serve_replicas  # noqa: PLC0415 - needs ray[serve]
+    from reward_server.ray_serve.__main__ import main as serve_replicas  # noqa: PLC0415 - needs ray[serve]
 
     return serve_replicas(arguments, prog=prog)
 

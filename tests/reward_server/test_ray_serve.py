@@ -33,19 +33,13 @@ from reward_server.errors import DeviceFailed, ServerStartError
 from reward_server.exchange import is_worth_retrying, read_problem
 from reward_server.keyfile import Key, add_key, digest
 from reward_server.protocol import ScoreGroup, ScoreRequest, ScoreResponse
-from reward_server.ray_serve import (
-    Front,
-    PendingTokens,
-    Replica,
-    ScaleOutConfig,
-    _deploy_again,
-    bind,
-    build,
-    check_room,
-    main,
-    own_files,
-    reason_of,
-)
+from reward_server.ray_serve import PendingTokens, build
+from reward_server.ray_serve.__main__ import main
+from reward_server.ray_serve.deployment import bind
+from reward_server.ray_serve.launch import _deploy_again, check_room, reason_of
+from reward_server.ray_serve.proxy import Front
+from reward_server.ray_serve.replica import Replica, own_files
+from reward_server.ray_serve.settings import ScaleOutConfig
 from tests.reward_server.faults.process import TIMEOUT, Process
 from tests.reward_server.tiny import group
 
@@ -121,7 +115,7 @@ async def test_serves_own_routes_stay_serves() -> None:
 @pytest.fixture(autouse=True)
 def _no_logging_setup(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica sets up the logging of its process; this process has its own."""
-    monkeypatch.setattr("reward_server.ray_serve.configure_logging", lambda: None)
+    monkeypatch.setattr("reward_server.ray_serve.replica.configure_logging", lambda: None)
 
 
 @pytest.mark.anyio
