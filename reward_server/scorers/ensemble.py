@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 
-from reward_server.errors import Draining, ServerStartError
+from reward_server.errors import ServerStartError
 from reward_server.fingerprint import fingerprint
 from reward_server.protocol import (
     CandidateResult,
@@ -22,10 +22,11 @@ from reward_server.protocol import (
     Usage,
 )
 from reward_server.scorer import Call, Scored, Scorer
+from reward_server.scorers.open import OpenScorer
 from reward_server.specs import EnsembleSpec
 
 
-class EnsembleScorer:
+class EnsembleScorer(OpenScorer):
     """Combines the rewards of its members.
 
     Args:
@@ -41,25 +42,11 @@ class EnsembleScorer:
         check_names(spec, members)
         self._members = {member: members[member] for member in spec.members}
         self._spec = spec
-        self._info = describe(name, spec, self._members)
-        self._running: set[asyncio.Task[Scored]] = set()
-        self._is_open = False
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
+        super().__init__(describe(name, spec, self._members))
 
     @property
     def is_ready(self) -> bool:
-        return self._is_open and all(member.is_ready for member in self._members.values())
-
-    def start(self) -> None:
-        self._is_open = True
-
-    async def aclose(self) -> None:
-        self._is_open = False
-        if self._running:
-            await asyncio.wait(self._running)
+        return super().is_ready and all(member.is_ready for member in self._members.values())
 
     async def score(self, groups: Sequence[ScoreGroup], call: Call) -> Scored:
         """As :meth:`Scorer.score`.
@@ -68,8 +55,7 @@ class EnsembleScorer:
             Draining: if no requests are taken.
             RewardServerError: what the first member raised that could not score the request.
         """
-        if not self._is_open:
-            raise Draining(f"model {self._info.name!r} takes no requests")
+        self.check_open()
         scored = await self._ask(groups, call)
         return Scored(
             groups=combine(self._spec, {name: answer.groups for name, answer in scored.items()}),
@@ -86,8 +72,7 @@ class EnsembleScorer:
                     for name, member in self._members.items()
                 }
                 for task in asked.values():
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+                    self.wait_for(task)
         except BaseExceptionGroup as failed:
             # The first failure cancelled the others: it is the one that tells what went wrong.
             raise failed.exceptions[0] from None

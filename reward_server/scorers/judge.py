@@ -6,7 +6,8 @@ whatever the others said.
 
 What can go wrong between here and the endpoint is bounded: the requests of one verdict by
 ``attempts``, each request by ``timeout_seconds``, the pauses between them by a budget, and all of
-it by the deadline of the call. Knows neither how the judge is served nor what it costs.
+it by the deadline of the call. An endpoint that is away is an error of its candidates, not of the
+server. Knows neither how the judge is served nor what it costs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Literal
 import httpx
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
-from reward_server.errors import DeadlineExceeded, Draining, ServerStartError
+from reward_server.errors import DeadlineExceeded, ServerStartError
 from reward_server.exchange import RetryPolicy, retry_after
 from reward_server.fingerprint import fingerprint
 from reward_server.protocol import (
@@ -38,6 +39,7 @@ from reward_server.protocol import (
     Usage,
 )
 from reward_server.scorer import Call, Scored
+from reward_server.scorers.open import OpenScorer
 from reward_server.scorers.rubric import (
     CRITERIA,
     Rubric,
@@ -54,7 +56,7 @@ Outcome = httpx.Response | httpx.RequestError
 Again = Literal["never", "at_once", "after_a_pause"]
 
 
-class JudgeScorer:
+class JudgeScorer(OpenScorer):
     """Asks a judge for verdicts and makes rewards of them.
 
     Args:
@@ -78,7 +80,7 @@ class JudgeScorer:
     ) -> None:
         self._spec = spec
         self._rubric = read_rubric(spec.rubric)
-        self._info = describe(name, spec, self._rubric)
+        super().__init__(describe(name, spec, self._rubric))
         self._url = completions_url(spec.url)
         self._http = httpx.AsyncClient(
             headers=authorization(spec.api_key_env),
@@ -89,25 +91,9 @@ class JudgeScorer:
         self._policy = RetryPolicy(attempts=spec.attempts)
         self._sleep = sleep
         self._slots = asyncio.Semaphore(spec.concurrency)
-        self._verdicts: set[asyncio.Task[Reading]] = set()
-        self._is_open = False
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether requests are taken; an endpoint that is away is an error of its candidates."""
-        return self._is_open
-
-    def start(self) -> None:
-        self._is_open = True
 
     async def aclose(self) -> None:
-        self._is_open = False
-        if self._verdicts:
-            await asyncio.wait(self._verdicts)
+        await super().aclose()
         await self._http.aclose()
 
     async def score(self, groups: Sequence[ScoreGroup], call: Call) -> Scored:
@@ -117,8 +103,7 @@ class JudgeScorer:
             Draining: if no requests are taken.
             DeadlineExceeded: if the deadline passes before the last verdict is there.
         """
-        if not self._is_open:
-            raise Draining(f"model {self._info.name!r} takes no requests")
+        self.check_open()
         async with _deadline(call):
             readings = await self._ask(groups)
         left = iter(readings)
@@ -144,8 +129,7 @@ class JudgeScorer:
                 for candidate in group.candidates
             ]
             for task in (task for samples in running for task in samples):
-                self._verdicts.add(task)
-                task.add_done_callback(self._verdicts.discard)
+                self.wait_for(task)
         return [[task.result() for task in samples] for samples in running]
 
     async def _judge(self, group: ScoreGroup, candidate: str, sample: int) -> Reading:

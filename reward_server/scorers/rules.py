@@ -20,7 +20,7 @@ from typing import Any, TypeVar, assert_never
 
 import regex  # type: ignore[import-untyped]  # it brings no types
 
-from reward_server.errors import DeadlineExceeded, Draining, ServerStartError
+from reward_server.errors import DeadlineExceeded, ServerStartError
 from reward_server.fingerprint import fingerprint
 from reward_server.protocol import (
     CandidateResult,
@@ -33,6 +33,7 @@ from reward_server.protocol import (
 )
 from reward_server.scorer import Call, Scored
 from reward_server.scorers.answers import choice_of, number_of, words_of
+from reward_server.scorers.open import OpenScorer
 from reward_server.specs import AnswerKeyRule, FormatRule, LengthRule, Rule, RulesSpec
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ Holds = Callable[[str], bool]
 """Whether a rule holds for a candidate."""
 
 
-class RulesScorer:
+class RulesScorer(OpenScorer):
     """Checks candidates against rules.
 
     Raises:
@@ -54,24 +55,8 @@ class RulesScorer:
     def __init__(self, name: str, spec: RulesSpec) -> None:
         if not math.isfinite(sum(abs(rule.weight) for rule in spec.rules)):
             raise ServerStartError("rules: the sum of their weights is not finite; lower them")
+        super().__init__(describe(name, spec))
         self._rules = compile_rules(spec.rules)
-        self._info = describe(name, spec)
-        self._is_open = False
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._info
-
-    @property
-    def is_ready(self) -> bool:
-        return self._is_open
-
-    def start(self) -> None:
-        self._is_open = True
-
-    async def aclose(self) -> None:
-        # What was admitted needs nothing that could be let go of, so nobody waits for it.
-        self._is_open = False
 
     async def score(self, groups: Sequence[ScoreGroup], call: Call) -> Scored:
         """As :meth:`Scorer.score`.
@@ -80,16 +65,33 @@ class RulesScorer:
             Draining: if no requests are taken.
             DeadlineExceeded: if the deadline passes before the last candidate is begun.
         """
-        if not self._is_open:
-            raise Draining(f"model {self._info.name!r} takes no requests")
-        results = await asyncio.to_thread(self._score, groups, call.deadline)
+        self.check_open()
+        cutoff = Cutoff(call.deadline)
+        try:
+            results = await asyncio.to_thread(self._score, groups, cutoff)
+        finally:
+            cutoff.has_left = True
         return Scored(groups=results, usage=Usage(tokens=0, computed_tokens=0))
 
-    def _score(self, groups: Sequence[ScoreGroup], deadline: float) -> tuple[GroupResult, ...]:
+    def _score(self, groups: Sequence[ScoreGroup], cutoff: Cutoff) -> tuple[GroupResult, ...]:
         return tuple(
-            GroupResult(id=group.id, results=check(group, self._rules, deadline=deadline))
-            for group in groups
+            GroupResult(id=group.id, results=check(group, self._rules, cutoff)) for group in groups
         )
+
+
+@dataclass(slots=True)
+class Cutoff:
+    """When a thread need not begin another candidate."""
+
+    deadline: float = math.inf
+    """A time of ``time.monotonic``."""
+
+    has_left: bool = False
+    """Whether the caller waits no longer."""
+
+    @property
+    def is_reached(self) -> bool:
+        return self.has_left or time.monotonic() >= self.deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +143,17 @@ def compile_rules(rules: Sequence[Rule]) -> tuple[CompiledRule, ...]:
 
 
 def check(
-    group: ScoreGroup, rules: Sequence[CompiledRule], *, deadline: float = math.inf
+    group: ScoreGroup, rules: Sequence[CompiledRule], cutoff: Cutoff | None = None
 ) -> tuple[CandidateResult, ...]:
     """Results of one group.
 
     Args:
         group: the candidates, and the reference that rules may need.
         rules: what to check.
-        deadline: time of ``time.monotonic`` after which no candidate is begun.
+        cutoff: when no further candidate is begun.
 
     Raises:
-        DeadlineExceeded: if it passes before the last candidate.
+        DeadlineExceeded: if it is reached before the last candidate.
     """
     try:
         bound = [(rule, rule.bind(group.reference)) for rule in rules]
@@ -161,7 +163,7 @@ def check(
     results = []
     for candidate in group.candidates:
         # Before each one, since every pattern may take its whole time for every candidate.
-        if time.monotonic() >= deadline:
+        if cutoff is not None and cutoff.is_reached:
             raise DeadlineExceeded("deadline_ms: it passed before every candidate was checked")
         results.append(_check(candidate, bound))
     return tuple(results)

@@ -12,7 +12,7 @@ from reward_server.errors import DeadlineExceeded, Draining, ServerStartError
 from reward_server.protocol import CandidateResult, ChatMessage, ScoreGroup
 from reward_server.scorer import Call, Scorer
 from reward_server.scorers import rules as rules_module
-from reward_server.scorers.rules import CompiledRule, RulesScorer, check
+from reward_server.scorers.rules import CompiledRule, Cutoff, RulesScorer, check
 from reward_server.specs import RulesSpec
 
 pytestmark = pytest.mark.anyio
@@ -221,5 +221,20 @@ def test_a_deadline_that_passes_within_a_group_ends_it(monkeypatch: pytest.Monke
     clock = SimpleNamespace(monotonic=lambda: float(len(checked)))
     monkeypatch.setattr(rules_module, "time", clock)
     with pytest.raises(DeadlineExceeded, match="before every candidate was checked"):
-        check(group("a", "b", "c"), [rule], deadline=2.0)
+        check(group("a", "b", "c"), [rule], Cutoff(deadline=2.0))
     assert checked == ["a", "b"]
+
+
+def test_no_candidate_is_begun_for_a_caller_that_has_left() -> None:
+    checked: list[str] = []
+    cutoff = Cutoff()
+
+    def holds(candidate: str) -> bool:
+        checked.append(candidate)
+        cutoff.has_left = True
+        return True
+
+    rule = CompiledRule(name="format", weight=1.0, bind=lambda reference: holds)
+    with pytest.raises(DeadlineExceeded):
+        check(group("a", "b"), [rule], cutoff)
+    assert checked == ["a"]
