@@ -12,6 +12,7 @@ Axes: H query heads, K key/value heads, T tokens, R rows of a block, C keys of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ NAME = "medpref_packed"
 
 BLOCK_SCORES = 4 * 2**20
 """Attention scores computed at once, so that long inputs need no quadratic memory."""
+
+CPU_BLOCK_ROWS = 192
+"""Rows computed at once on a CPU: a block ends at its last row's own key, so most scores that the
+causal order hides are never computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,8 @@ class _Step:
         """Fills the rows of ``segment`` in ``out_THD``."""
         key_KCD = self._gather(self.key, segment)
         value_KCD = self._gather(self.value, segment)
-        for first, last in self._blocks(segment, rows, heads=query_HTD.shape[0]):
+        most = segment.length if query_HTD.is_cuda else CPU_BLOCK_ROWS
+        for first, last in self._blocks(segment, rows, heads=query_HTD.shape[0], most=most):
             here = slice(segment.start + first, segment.start + last)
             seen = segment.position + last
             oldest = self._oldest(segment.position + first)
@@ -174,13 +180,14 @@ class _Step:
         return torch.cat([*context, own], dim=1)
 
     def _blocks(
-        self, segment: Segment, rows: tuple[int, ...] | None, *, heads: int
+        self, segment: Segment, rows: tuple[int, ...] | None, *, heads: int, most: int
     ) -> Iterator[tuple[int, int]]:
         if rows is not None:
             yield from ((row, row + 1) for row in rows)
             return
         keys = segment.position + segment.length
-        size = max(1, BLOCK_SCORES // (heads * keys))
+        blocks = math.ceil(segment.length / max(1, min(most, BLOCK_SCORES // (heads * keys))))
+        size = math.ceil(segment.length / blocks)  # of one size, so that none is a remnant
         for first in range(0, segment.length, size):
             yield first, min(first + size, segment.length)
 
