@@ -20,7 +20,7 @@ from reward_server.compat.vllm import SHARED_ANSWERS, SharedScoreRoute
 from reward_server.config import RewardServerConfig
 from reward_server.loading import Resources
 from reward_server.metrics import Metrics
-from reward_server.middleware import Access, BufferedRequest, Receipts, RequestId
+from reward_server.middleware import Access, BufferedRequest, Receipts, RequestId, route_of
 from reward_server.problems import add_handlers
 from reward_server.registry import Registry
 from reward_server.routes import admin, router, scoring_router
@@ -75,20 +75,31 @@ def create_app(
     app.state.server = state
     app.state.scoring_for = _scoring_for(state)
     app.state.is_ready = lambda: state.registry.is_ready and not state.is_draining
+    _include_routes(app, has_wires=config.wires)
+    add_handlers(app)
+    _add_middleware(app, state)
+    return app
+
+
+def _include_routes(app: FastAPI, *, has_wires: bool) -> None:
     app.include_router(
         scoring_router(SharedScoreRoute, more=SHARED_ANSWERS)
-        if config.wires
+        if has_wires
         else scoring_router(APIRoute, more={})
     )
-    for each in (router, admin, *(ROUTERS if config.wires else ())):
+    for each in (router, admin, *(ROUTERS if has_wires else ())):
         app.include_router(each)
-    add_handlers(app)
+
+
+def _add_middleware(app: FastAPI, state: ServerState) -> None:
+    config = state.config
     # The last one added is the outermost.
-    app.add_middleware(BufferedRequest, max_bytes=config.max_body_bytes)
+    app.add_middleware(
+        BufferedRequest, max_bytes=config.max_body_bytes, max_seconds=config.max_body_seconds
+    )
     app.add_middleware(Access, keyring=state.keyring)
     app.add_middleware(Receipts)
     app.add_middleware(RequestId, metrics=state.metrics)
-    return app
 
 
 def _assemble(
@@ -137,7 +148,7 @@ def _scoring_for(state: ServerState) -> Callable[[Request], BoundService]:
             state.service,
             known.get("caller", ANONYMOUS),
             request_id=known["request_id"],
-            route=getattr(request.scope.get("route"), "path", "unmatched"),
+            route=route_of(request.scope),
         )
         known["receipt"] = bound.receipt
         return bound

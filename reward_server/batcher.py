@@ -7,8 +7,8 @@ Invariants:
 - an admitted request always gets an answer: its numbers, a typed error in the place of single
   inputs, ``DeadlineExceeded``, or ``DeviceFailed`` once the engine raised something unforeseen.
   From then on nothing is admitted;
-- out of memory is foreseen: the batch is halved until it fits, the budget shrinks to what fitted,
-  and an input that does not fit alone gets an error of its own;
+- out of memory is foreseen: the batch is halved until it fits, the budget shrinks to what fitted
+  and grows back slowly, and an input that does not fit alone gets an error of its own;
 - what nobody waits for any more is not computed.
 
 Knows nothing of HTTP, text or rewards. :meth:`Batcher.run` is called on the event loop.
@@ -28,7 +28,7 @@ from typing import Protocol
 import structlog
 
 from reward_server.errors import DeadlineExceeded, DeviceFailed, DeviceOutOfMemory, Overloaded
-from reward_server.planner import Item, Job, Planner, Taken, seconds_until_room
+from reward_server.planner import LEAST_FILLED, Item, Job, Planner, Taken, seconds_until_room
 from reward_server.protocol import EngineName, ItemError
 from reward_server.scorer import Call
 from reward_server.tokens import Labels, TokenInput
@@ -40,6 +40,13 @@ WARM_UP = TokenInput(ids=(0,) * 8)
 
 MIN_BATCH_TOKENS = 64
 """Below this the budget of a batch does not shrink."""
+
+GROW_AFTER = 100
+"""Full batches without a lack of memory after which a shrunken budget grows by a quarter."""
+
+ORDERED_AT_ONCE = 32_768
+"""Tokens of a request that are put in order on the event loop; more take a thread, since they take
+longer than other requests should wait."""
 
 _TOO_LATE = "the deadline passed before the rewards were computed"
 
@@ -132,6 +139,28 @@ class _Speed:
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
+@dataclass(slots=True)
+class _Budget:
+    """Tokens of one batch: what fitted after a lack of memory, and slowly what was meant again."""
+
+    meant: int
+    tokens: int
+    full_batches: int = 0
+    """In a row, since it changed."""
+
+    def shrink(self, tokens: int) -> None:
+        self.tokens = max(min(self.tokens, tokens), MIN_BATCH_TOKENS)
+        self.full_batches = 0
+
+    def fitted(self, tokens: int) -> None:
+        if self.tokens >= self.meant or tokens < LEAST_FILLED * self.tokens:
+            return
+        self.full_batches += 1
+        if self.full_batches == GROW_AFTER:
+            self.tokens = min(self.meant, self.tokens * 5 // 4)
+            self.full_batches = 0
+
+
 class Batcher:
     """Runs an engine on a thread of its own, between :meth:`start` and :meth:`aclose`.
 
@@ -157,7 +186,7 @@ class Batcher:
     ) -> None:
         self.engine = engine
         self.tally = Tally()
-        self.batch_tokens = max_batch_tokens
+        self._budget = _Budget(max_batch_tokens, max_batch_tokens)
         self._planner: Planner = Planner(max_pending_tokens, patience_seconds)
         self._stall_seconds = stall_seconds
         self._on_failure = on_failure
@@ -200,6 +229,11 @@ class Batcher:
         )
 
     @property
+    def batch_tokens(self) -> int:
+        """Tokens of one batch at most, for now."""
+        return self._budget.tokens
+
+    @property
     def pending_tokens(self) -> int:
         """Tokens admitted and not yet computed."""
         return self._planner.pending_tokens
@@ -214,11 +248,11 @@ class Batcher:
         """
         if not inputs:
             return Computed([], computed_tokens=0, wait_seconds=0.0, forward_seconds=0.0)
+        order, costs = await self._order(inputs)
         left = None if call.deadline == math.inf else call.deadline - time.monotonic()
         if left is not None and left <= 0:
             self.tally.dropped += 1
             raise DeadlineExceeded(_TOO_LATE)
-        order, costs = self.engine.order(inputs)
         items = (
             Item(index, marginal=cost, full=len(inputs[index].ids))
             for index, cost in zip(order, costs, strict=True)
@@ -232,6 +266,11 @@ class Batcher:
             raise DeadlineExceeded(_TOO_LATE) from None
         finally:
             self._forget(job)
+
+    async def _order(self, inputs: Sequence[TokenInput]) -> tuple[list[int], list[int]]:
+        if sum(len(item.ids) for item in inputs) <= ORDERED_AT_ONCE:
+            return self.engine.order(inputs)
+        return await asyncio.to_thread(self.engine.order, inputs)
 
     def _admit(self, job: Job, inputs: Sequence[TokenInput]) -> _Waiting:
         now = self._clock()
@@ -320,12 +359,15 @@ class Batcher:
 
     def _forward(self, inputs: Sequence[TokenInput], *, tokens: int) -> list[Labels | ItemError]:
         try:
-            return [*self.engine.forward(inputs)]
+            outcomes: list[Labels | ItemError] = [*self.engine.forward(inputs)]
         except DeviceOutOfMemory as error:
             self.tally.out_of_memory += 1
             log.warning("batch.out_of_memory", inputs=len(inputs), tokens=tokens)
             if len(inputs) == 1:
                 return [ItemError(code="out_of_memory", detail=str(error))]
+        else:
+            self._budget.fitted(tokens)
+            return outcomes
         middle = len(inputs) // 2
         halves = [
             *self._forward(inputs[:middle], tokens=tokens // 2),
@@ -333,7 +375,7 @@ class Batcher:
         ]
         # A poisonous input would not fit into any budget; only an honest batch tells of one.
         if not any(isinstance(outcome, ItemError) for outcome in halves):
-            self.batch_tokens = max(min(self.batch_tokens, tokens // 2), MIN_BATCH_TOKENS)
+            self._budget.shrink(tokens // 2)
         return halves
 
     def _die(self, error: BaseException) -> None:

@@ -86,6 +86,9 @@ class RewardServerConfig(TransformerSpec):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1)
     """Bytes of one request body."""
 
+    max_body_seconds: float = Field(default=60.0, gt=0)
+    """How long a request body may take to arrive."""
+
     drain_seconds: int = Field(default=60, ge=1)
     """How long a server that was asked to stop goes on answering admitted requests."""
 

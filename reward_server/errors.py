@@ -77,6 +77,12 @@ class UnknownModel(RewardServerError):
     status, code, title = 404, "unknown_model", "No such model"
 
 
+class BodyTooSlow(RewardServerError):
+    """The request body did not arrive in time."""
+
+    status, code, title, retryable = 408, "body_too_slow", "The body came too slowly", True
+
+
 class FingerprintMismatch(RewardServerError):
     """The caller expects another reward model than the one that is served."""
 

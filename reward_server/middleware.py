@@ -4,8 +4,8 @@
 the answer, and answers where a bug or the end of the server left none.
 ``Receipts`` puts the fingerprint of the model and the time by phase on every answer that scored.
 ``Access`` finds out who asks and whether they may.
-``BufferedRequest`` reads the body up to a limit, then watches the connection: when the client
-leaves, its request is cancelled, so that the device does not work for nobody.
+``BufferedRequest`` reads the body up to a limit of bytes and of time, then watches the connection:
+when the client leaves, its request is cancelled, so that the device does not work for nobody.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_server.access import Keyring, credential, require, scope_of
-from reward_server.errors import BodyTooLarge, Draining, Forbidden, Unauthorized
+from reward_server.errors import BodyTooLarge, BodyTooSlow, Draining, Forbidden, Unauthorized
 from reward_server.metrics import Metrics
 from reward_server.problems import problem_response, unexpected_error
 from reward_server.service import Receipt
@@ -51,8 +52,7 @@ class RequestId:
             if message["type"] == "http.response.start":
                 has_begun = True
                 MutableHeaders(scope=message)[HEADER] = request_id
-                route = getattr(scope.get("route"), "path", "unmatched")
-                self._metrics.answered(route=route, status=message["status"])
+                self._metrics.answered(route=route_of(scope), status=message["status"])
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -63,6 +63,18 @@ class RequestId:
                     response = _last_answer(Request(scope), error)
                     await response(scope, receive, send_with_id)
                 raise  # for the log of whatever serves the application
+
+
+def route_of(scope: Scope) -> str:
+    """The path of the request's route as the application declares it, else ``unmatched``.
+
+    What middleware refuses never reaches its route, so it is looked up.
+    """
+    route = scope.get("route")
+    if route is None and "app" in scope:
+        routes = scope["app"].router.routes
+        route = next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
+    return getattr(route, "path", "unmatched")
 
 
 def _last_answer(request: Request, error: BaseException) -> Response:
@@ -123,18 +135,34 @@ class Access:
 
 
 class BufferedRequest:
-    """Refuses a body above ``max_bytes`` with 413 and cancels requests whose client has left."""
+    """Cancels requests whose client has left.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    Args:
+        app: what answers.
+        max_bytes: a longer body is refused with 413.
+        max_seconds: one that is not there by then is refused with 408, and the connection closed.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, max_seconds: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(receive)
+            async with asyncio.timeout(self._max_seconds):
+                body = await self._read(receive)
+        except TimeoutError:
+            late = BodyTooSlow(
+                f"the body is not there after {self._max_seconds:g} s; send it again"
+            )
+            response = problem_response(Request(scope), late)
+            response.headers["connection"] = "close"
+            await response(scope, receive, send)
+            return
         except BodyTooLarge as error:
             await problem_response(Request(scope), error)(scope, receive, send)
             return

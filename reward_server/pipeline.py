@@ -8,6 +8,7 @@ what the numbers mean: the scorers do.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -131,7 +132,8 @@ class Pipeline:
         computed = await self.batcher.run([inputs[index] for index in missing], call)
         for index, outcome in zip(missing, computed.outcomes, strict=True):
             outcomes[index] = outcome
-            if not isinstance(outcome, ItemError):
+            # What is not finite is no reward, and may be another number next time.
+            if not isinstance(outcome, ItemError) and all(map(math.isfinite, outcome)):
                 self._cache.put(self._fingerprint, inputs[index], outcome)
         return Outcomes(
             labels=outcomes,

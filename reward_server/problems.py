@@ -17,6 +17,12 @@ from reward_server.protocol import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
+Responses = dict[int | str, dict[str, Any]]
+"""What FastAPI takes as ``responses``."""
+
+PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+"""A problem document in an OpenAPI description."""
+
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -29,6 +35,11 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RewardServerError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+
+
+def problems(*statuses: int) -> Responses:
+    """The problem documents that a route may answer with, for its OpenAPI description."""
+    return {status: {"model": Problem, "content": PROBLEM_CONTENT} for status in statuses}
 
 
 def problem_response(

@@ -5,40 +5,25 @@ Thin: a route checks nothing and catches nothing. What is raised below becomes a
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from reward_server.dependencies import ScoringDep
 from reward_server.errors import DeviceFailed, Draining, Forbidden
-from reward_server.problems import MEDIA_TYPE
+from reward_server.problems import Responses, problems
 from reward_server.protocol import (
     AliasTarget,
     Health,
     ModelInfo,
     ModelList,
-    Problem,
     ScoreRequest,
     ScoreResponse,
 )
-from reward_server.scorer import Scoring
 from reward_server.specs import JudgeSpec, ModelSpec, TransformerSpec
 from reward_server.state import ServerState
-
-Responses = dict[int | str, dict[str, Any]]
-
-
-def problems(*statuses: int) -> Responses:
-    """The problem documents that a route may answer with, for its OpenAPI description."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"model": Problem, "content": content} for status in statuses}
-
-
-def get_scoring(request: Request) -> Scoring:
-    """The service, bound to the request's caller."""
-    scoring: Scoring = request.app.state.scoring_for(request)
-    return scoring
 
 
 def get_state(request: Request) -> ServerState:
@@ -47,7 +32,6 @@ def get_state(request: Request) -> ServerState:
     return state
 
 
-ScoringDep = Annotated[Scoring, Depends(get_scoring)]
 StateDep = Annotated[ServerState, Depends(get_state)]
 Name = Annotated[str, Path(min_length=1)]
 
@@ -61,7 +45,7 @@ def scoring_router(route_class: type[APIRoute], *, more: Responses) -> APIRouter
         route_class: may answer foreign bodies that come the same way.
         more: what it may answer those.
     """
-    own = problems(400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 504)
+    own = problems(400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503, 504)
     scoring = APIRouter(route_class=route_class)
 
     @scoring.post("/v1/score", responses=merged(own, more))
@@ -118,7 +102,9 @@ async def metrics(state: StateDep) -> Response:
 admin = APIRouter(prefix="/v1/admin", tags=["admin"])
 
 
-@admin.put("/models/{name:path}", responses=problems(400, 401, 403, 404, 409, 413, 422, 500, 503))
+@admin.put(
+    "/models/{name:path}", responses=problems(400, 401, 403, 404, 408, 409, 413, 422, 500, 503)
+)
 async def serve_model(name: Name, body: ModelSpec, state: StateDep) -> ModelInfo:
     """Serves a model under a name; one that is there is replaced without a failed request."""
     if (
@@ -143,7 +129,7 @@ async def remove_model(name: Name, state: StateDep) -> None:
     state.registry.remove(name)
 
 
-@admin.put("/aliases/{alias:path}", responses=problems(400, 401, 403, 404, 409, 413, 422))
+@admin.put("/aliases/{alias:path}", responses=problems(400, 401, 403, 404, 408, 409, 413, 422))
 async def set_alias(alias: Name, body: AliasTarget, state: StateDep) -> ModelInfo:
     """Points a name at a model, at once for all requests that follow."""
     state.registry.set_aliases({alias: body.model})

@@ -140,9 +140,20 @@ class Swapper:
                 canary,
                 scorer.score,
                 interval_seconds=self._config.canary_interval_seconds,
-                on_outcome=lambda outcome: self._on_canary(name, outcome),
+                on_outcome=lambda outcome: self._heed(name, outcome),
             )
         return served
+
+    def _heed(self, name: str, outcome: CanaryOutcome) -> None:
+        if not outcome.is_sound:
+            log.error(
+                "canary.unsound",
+                model=name,
+                max_abs_diff=outcome.max_abs_diff,
+                tolerance=outcome.tolerance,
+                failed=outcome.failed,
+            )
+        self._on_canary(name, outcome)
 
     @staticmethod
     def _artefact(kind: type[A], path: Path | None) -> A | None:

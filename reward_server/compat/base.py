@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from corpora.conversation import Role
@@ -32,7 +32,7 @@ from reward_server.protocol import (
     ScoreResponse,
     Text,
 )
-from reward_server.scorer import RawInput, RawScored, Scoring
+from reward_server.scorer import RawInput, RawScored
 
 DEFAULT = "default"
 """The model of a request that names none."""
@@ -40,23 +40,6 @@ DEFAULT = "default"
 REQUEST_FAULTS = ("no_rival", "no_reference")
 """Errors of a candidate that lie in what was asked, not in what happened."""
 
-
-def get_scoring(request: Request) -> Scoring:
-    """The service of the application, bound to who sent the request."""
-    scoring: Scoring = request.app.state.scoring_for(request)
-    return scoring
-
-
-ScoringDep = Annotated[Scoring, Depends(get_scoring)]
-
-
-def get_readiness(request: Request) -> bool:
-    """Whether a request would be scored now."""
-    is_ready: bool = request.app.state.is_ready()
-    return is_ready
-
-
-ReadyDep = Annotated[bool, Depends(get_readiness)]
 
 ModelQuery = Annotated[
     Text, Query(alias="model", description="The model to score with; the body cannot name one.")

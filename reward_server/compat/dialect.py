@@ -26,11 +26,7 @@ from reward_server.errors import (
     RewardServerError,
     UnknownModel,
 )
-from reward_server.problems import MEDIA_TYPE
-from reward_server.protocol import Problem
-
-Responses = dict[int | str, dict[str, Any]]
-"""What FastAPI takes as ``responses``."""
+from reward_server.problems import PROBLEM_CONTENT, Responses
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -133,27 +129,19 @@ def _path(location: tuple[int | str, ...]) -> list[str]:
     ]
 
 
-def problems(*statuses: int) -> Responses:
-    """Declares problem documents for ``statuses``."""
-    return {status: {"model": Problem, "content": _PROBLEM} for status in statuses}
-
-
 def refusals(model: Any, *statuses: int) -> Responses:
     """Declares a peer's refusals, of type ``model``, and problem documents beside them.
 
     What is refused before its route is known, such as a body that is too large, is a problem
     document on every path.
     """
-    answer = {"model": model, "content": _PROBLEM}
+    answer = {"model": model, "content": PROBLEM_CONTENT}
     declared: Responses = {
         status: answer | {"description": HTTPStatus(status).phrase} for status in statuses
     }
     if 422 not in declared:  # else FastAPI declares one of its own
         declared["4XX"] = answer | {"description": "Any other refusal"}
     return declared
-
-
-_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 class OpenAIErrorInfo(Answer):
@@ -171,7 +159,7 @@ class OpenAIError(Answer):
     error: OpenAIErrorInfo
 
 
-OPENAI_REFUSALS = refusals(OpenAIError, 400, 401, 403, 404, 413, 429, 500, 503, 504)
+OPENAI_REFUSALS = refusals(OpenAIError, 400, 401, 403, 404, 408, 413, 429, 500, 503, 504)
 
 
 def openai_status(error: RewardServerError) -> int:

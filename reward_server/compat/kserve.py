@@ -18,15 +18,9 @@ from typing import Annotated, Any, Literal, NoReturn
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from reward_server.compat.base import (
-    Answer,
-    Foreign,
-    ReadyDep,
-    ScoringDep,
-    TokenId,
-    rewards_of,
-)
+from reward_server.compat.base import Answer, Foreign, TokenId, rewards_of
 from reward_server.compat.dialect import DialectRoute, Refusal, Written, openai_status, refusals
+from reward_server.dependencies import ReadyDep, ScoringDep
 from reward_server.errors import Draining, InvalidRequest
 from reward_server.protocol import ModelInfo, Text
 from reward_server.scorer import RawInput, RawRequest, RawScored
@@ -261,7 +255,7 @@ def _rows(tensor: KServeTensor, data: Sequence[Any]) -> list[list[Any]]:
     return rows
 
 
-RESPONSES = refusals(KServeError, 400, 401, 403, 404, 413, 429, 500, 503, 504)
+RESPONSES = refusals(KServeError, 400, 401, 403, 404, 408, 413, 429, 500, 503, 504)
 
 
 @router.post("/v2/models/{name}/infer", responses=RESPONSES, response_model_exclude_none=True)

@@ -20,12 +20,12 @@ from reward_server.compat.base import (
     DEFAULT,
     Answer,
     Foreign,
-    ScoringDep,
     refuse_longer,
     request_name,
     rewards_of,
 )
 from reward_server.compat.dialect import DialectRoute, Refusal, Written, refusals
+from reward_server.dependencies import ScoringDep
 from reward_server.errors import UnknownModel
 from reward_server.protocol import Text
 from reward_server.scorer import RawInput, RawRequest, RawScored, Scoring
@@ -107,7 +107,7 @@ def served_or_default(name: str, scoring: Scoring) -> str:
 
 @router.post(
     "/v1/score/evaluation",
-    responses=refusals(LlamaFactoryError, 400, 401, 403, 404, 413, 422, 429, 500, 503, 504),
+    responses=refusals(LlamaFactoryError, 400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504),
 )
 async def llama_factory_scores(
     body: LlamaFactoryRequest, scoring: ScoringDep, request: Request

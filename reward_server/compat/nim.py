@@ -21,13 +21,13 @@ from reward_server.compat.base import (
     DEFAULT,
     Answer,
     Foreign,
-    ScoringDep,
     Turns,
     numbers_of_chat,
     request_name,
     to_group,
 )
 from reward_server.compat.dialect import OPENAI_REFUSALS, OpenAIRoute
+from reward_server.dependencies import ScoringDep
 from reward_server.protocol import ModelInfo, ScoreRequest, ScoreResponse, Text
 
 _NO_SEPARATORS = str.maketrans(":,", "__")

@@ -18,16 +18,11 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, ValidationError
 
-from reward_server.compat.base import (
-    DEFAULT,
-    Foreign,
-    ScoringDep,
-    candidates_of,
-    rewards_of,
-    sigmoid,
-)
-from reward_server.compat.dialect import broken_rule, problems
+from reward_server.compat.base import DEFAULT, Foreign, candidates_of, rewards_of, sigmoid
+from reward_server.compat.dialect import broken_rule
+from reward_server.dependencies import ScoringDep
 from reward_server.errors import InvalidRequest
+from reward_server.problems import problems
 from reward_server.protocol import ChatMessage, ScoreGroup, ScoreRequest, ScoreResponse, Text
 
 MEDIA_TYPE = "application/msgpack"
@@ -122,7 +117,7 @@ _BODY: dict[str, Any] = {
     "/get_feedback",
     response_class=Response,
     openapi_extra=_BODY,
-    responses=problems(400, 401, 403, 404, 413, 422, 429, 500, 503, 504)
+    responses=problems(400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
     | {200: {"content": {MEDIA_TYPE: _BINARY}, "description": "The answer, in MessagePack."}},
 )
 async def oat_feedback(request: Request, scoring: ScoringDep) -> Response:

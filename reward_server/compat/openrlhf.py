@@ -14,15 +14,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import Field
 
-from reward_server.compat.base import (
-    DEFAULT,
-    Answer,
-    Foreign,
-    ModelQuery,
-    ScoringDep,
-    rewards_of,
-)
-from reward_server.compat.dialect import problems
+from reward_server.compat.base import DEFAULT, Answer, Foreign, ModelQuery, rewards_of
+from reward_server.dependencies import ScoringDep
+from reward_server.problems import problems
 from reward_server.protocol import Text
 from reward_server.scorer import RawInput, RawRequest, RawScored
 
@@ -64,7 +58,9 @@ def from_raw(scored: RawScored) -> OpenRLHFAnswer:
     return OpenRLHFAnswer(rewards=rewards, scores=rewards, extra_logs={"reward_tokens": tokens})
 
 
-@router.post("/get_reward", responses=problems(400, 401, 403, 404, 413, 422, 429, 500, 503, 504))
+@router.post(
+    "/get_reward", responses=problems(400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504)
+)
 async def openrlhf_get_reward(
     body: OpenRLHFRequest, scoring: ScoringDep, model: ModelQuery = DEFAULT
 ) -> OpenRLHFAnswer:

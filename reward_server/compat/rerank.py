@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import Discriminator, Tag
 
 from reward_server.compat import tei, vllm
-from reward_server.compat.base import DEFAULT, ModelQuery, ScoringDep
+from reward_server.compat.base import DEFAULT, ModelQuery
 from reward_server.compat.dialect import (
     OpenAIError,
     OpenAIRoute,
@@ -22,6 +22,7 @@ from reward_server.compat.dialect import (
 )
 from reward_server.compat.tei import TeiError, TeiRank, TeiRerankRequest, tei_error
 from reward_server.compat.vllm_bodies import VllmRanking, VllmRerankRequest
+from reward_server.dependencies import ScoringDep
 
 
 def peer_of(body: object) -> str | None:
@@ -57,7 +58,7 @@ router = APIRouter(
     route_class=RerankRoute,
     tags=["vLLM", "text-embeddings-inference"],
     responses=refusals(
-        OpenAIError | TeiError, 400, 401, 403, 404, 413, 422, 424, 429, 500, 503, 504
+        OpenAIError | TeiError, 400, 401, 403, 404, 408, 413, 422, 424, 429, 500, 503, 504
     ),
 )
 

@@ -24,7 +24,6 @@ from reward_server.compat.base import (
     Foreign,
     Input,
     Numbers,
-    ScoringDep,
     classified,
     numbers_of_raw,
     packed,
@@ -32,6 +31,7 @@ from reward_server.compat.base import (
     to_inputs,
 )
 from reward_server.compat.dialect import DialectRoute, Refusal, Written, openai_info, refusals
+from reward_server.dependencies import ScoringDep
 from reward_server.protocol import ModelInfo, Text
 from reward_server.scorer import RawRequest
 
@@ -63,7 +63,7 @@ class SglangRoute(DialectRoute):
 router = APIRouter(
     route_class=SglangRoute,
     tags=["SGLang"],
-    responses=refusals(SglangError, 400, 401, 403, 404, 413, 429, 500, 503, 504),
+    responses=refusals(SglangError, 400, 401, 403, 404, 408, 413, 429, 500, 503, 504),
 )
 
 

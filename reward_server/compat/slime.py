@@ -21,14 +21,14 @@ from reward_server.compat.base import (
     DEFAULT,
     Foreign,
     ModelQuery,
-    ScoringDep,
     Turns,
     answered,
     candidates_of,
     rewards_of,
 )
-from reward_server.compat.dialect import problems
+from reward_server.dependencies import ScoringDep
 from reward_server.errors import InvalidRequest
+from reward_server.problems import problems
 from reward_server.protocol import CandidateResult, ChatMessage, ScoreRequest, Text
 from reward_server.scorer import RawInput, RawRequest
 
@@ -86,7 +86,7 @@ def _reference(label: JsonValue) -> str | None:
     return str(label)
 
 
-@router.post("/slime", responses=problems(400, 401, 403, 404, 413, 422, 429, 500, 503, 504))
+@router.post("/slime", responses=problems(400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 504))
 async def slime_reward(
     body: SlimeRequest,
     scoring: ScoringDep,

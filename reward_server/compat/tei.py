@@ -23,13 +23,13 @@ from reward_server.compat.base import (
     ModelQuery,
     NoReward,
     Numbers,
-    ScoringDep,
     numbers_of_raw,
     probabilities,
     rewards_of,
     sigmoid,
 )
 from reward_server.compat.dialect import DialectRoute, Refusal, Written, refusals
+from reward_server.dependencies import ScoringDep
 from reward_server.errors import UnsupportedInput
 from reward_server.protocol import ModelInfo, Text
 from reward_server.scorer import RawInput, RawRequest, RawScored, Scoring
@@ -228,7 +228,7 @@ def _predictions(
 
 @router.post(
     "/predict",
-    responses=refusals(TeiError, 400, 401, 403, 404, 413, 422, 424, 429, 500, 503, 504),
+    responses=refusals(TeiError, 400, 401, 403, 404, 408, 413, 422, 424, 429, 500, 503, 504),
 )
 async def tei_predict(
     body: TeiPredictRequest, scoring: ScoringDep, model: ModelQuery = DEFAULT

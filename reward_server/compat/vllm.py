@@ -25,7 +25,6 @@ from fastapi.routing import APIRoute
 
 from reward_server.compat.base import (
     Numbers,
-    ScoringDep,
     candidates_of,
     classified,
     numbers_of_chat,
@@ -39,7 +38,7 @@ from reward_server.compat.base import (
     to_group,
     to_inputs,
 )
-from reward_server.compat.dialect import OPENAI_REFUSALS, OpenAIRoute, Responses
+from reward_server.compat.dialect import OPENAI_REFUSALS, OpenAIRoute
 from reward_server.compat.vllm_bodies import (
     ClassifyBody,
     PoolingBody,
@@ -61,7 +60,9 @@ from reward_server.compat.vllm_bodies import (
     VllmScores,
     VllmUsage,
 )
+from reward_server.dependencies import ScoringDep
 from reward_server.errors import InvalidRequest
+from reward_server.problems import Responses
 from reward_server.protocol import CandidateResult, ModelInfo, ScoreRequest
 from reward_server.scorer import RawInput, RawRequest, RawScored, Scoring
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import torch
 from fastapi import FastAPI
 
+from reward_server.access import Keyring
 from reward_server.app import create_app
 from reward_server.config import RewardServerConfig
+from tests.reward_server.asking import Client
 from tests.reward_server.tiny import FakeScorer, make_tokenizer, save_model
 
 
@@ -70,6 +73,27 @@ async def http(config: RewardServerConfig, scorer: FakeScorer) -> AsyncIterator[
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
         yield client
+
+
+@pytest.fixture
+def client(config: RewardServerConfig, scorer: FakeScorer, running: Running) -> Client:
+    """A client of an application with further settings; its default model is ``scorer``."""
+
+    @asynccontextmanager
+    async def serve(
+        *, keyring: Keyring | None = None, headers: dict[str, str] | None = None, **settings: Any
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        fields = config.model_dump(exclude_unset=True) | settings
+        app = create_app(RewardServerConfig.model_validate(fields), scorer, keyring=keyring)
+        async with (
+            running(app) as transport,
+            httpx.AsyncClient(
+                transport=transport, base_url="http://test", headers=headers
+            ) as client,
+        ):
+            yield client
+
+    return serve
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-"""The native routes over a fake scorer, and administration over models of rules."""
+"""The native routes over a fake scorer: scoring, refusals, health, metrics, access, description."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,70 +11,30 @@ import httpx
 import pytest
 import structlog
 
-from reward_server import calibration, canary
 from reward_server.access import Keyring
 from reward_server.app import create_app
-from reward_server.audit_record import AuditRecord
 from reward_server.config import RewardServerConfig
 from reward_server.errors import (
     CandidateTooLong,
     DeadlineExceeded,
     Overloaded,
     RewardServerError,
-    ServerStartError,
 )
 from reward_server.keyfile import Key, add_key, digest
 from reward_server.problems import MEDIA_TYPE
-from reward_server.protocol import CandidateResult, GroupResult
+from tests.reward_server.asking import (
+    GROUP,
+    MARKER,
+    SHORT,
+    Client,
+    body,
+    body_with,
+    body_without,
+)
 from tests.reward_server.conftest import Running
-from tests.reward_server.tiny import FakeScorer, group
+from tests.reward_server.tiny import FakeScorer
 
 pytestmark = pytest.mark.anyio
-
-GROUP: dict[str, Any] = {
-    "id": "q1",
-    "messages": [{"role": "user", "content": "What helps a stuffy nose?"}],
-    "candidates": ["Rest.", "Steam helps."],
-}
-SHORT = {"kind": "rules", "rules": [{"rule": "length", "max_words": 1}]}
-LONG = {"kind": "rules", "rules": [{"rule": "length", "min_words": 2}]}
-MARKER = "zebrawort"
-"""Stands in conversations, and so must not stand in logs, problems or metrics."""
-
-Client = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-def body(**fields: Any) -> dict[str, Any]:
-    return {"groups": [GROUP], **fields}
-
-
-def body_with(**fields: Any) -> dict[str, Any]:
-    return {"groups": [{**GROUP, **fields}]}
-
-
-def body_without(field: str) -> dict[str, Any]:
-    return {"groups": [{name: value for name, value in GROUP.items() if name != field}]}
-
-
-@pytest.fixture
-def client(config: RewardServerConfig, scorer: FakeScorer, running: Running) -> Client:
-    """A client of an application with further settings; its default model is ``scorer``."""
-
-    @asynccontextmanager
-    async def serve(
-        *, keyring: Keyring | None = None, headers: dict[str, str] | None = None, **settings: Any
-    ) -> AsyncIterator[httpx.AsyncClient]:
-        fields = config.model_dump(exclude_unset=True) | settings
-        app = create_app(RewardServerConfig.model_validate(fields), scorer, keyring=keyring)
-        async with (
-            running(app) as transport,
-            httpx.AsyncClient(
-                transport=transport, base_url="http://test", headers=headers
-            ) as client,
-        ):
-            yield client
-
-    return serve
 
 
 async def test_every_candidate_gets_its_reward(http: httpx.AsyncClient, scorer: FakeScorer) -> None:
@@ -454,6 +412,17 @@ async def test_a_key_opens_what_its_scope_says(
     assert ("www-authenticate" in response.headers) is (status == 401)
 
 
+async def test_what_never_reached_its_route_is_counted_under_it(
+    client: Client, keyring: Keyring
+) -> None:
+    async with client(keyring=keyring) as http:
+        await http.post("/v1/score", json=body())
+        await http.post("/v1/score", content=b"x" * 5_000, headers={"x-api-key": "scoring"})
+        text = (await http.get("/metrics")).text
+    for status in (401, 413):
+        assert f'requests_total{{route="/v1/score",status="{status}"}} 1.0' in text
+
+
 async def test_a_used_up_quota_is_429_and_says_when_there_is_more(
     client: Client, keyring: Keyring, scorer: FakeScorer
 ) -> None:
@@ -479,400 +448,6 @@ async def test_a_request_that_fails_costs_no_quota(
             assert (await http.post("/v1/score", json=body())).json()["code"] == "overloaded"
         scorer.error = None
         assert (await http.post("/v1/score", json=body())).status_code == 200
-
-
-# Administration
-
-
-async def test_a_model_is_swapped_under_its_name(client: Client) -> None:
-    async with client(models={"length": SHORT}) as http:
-        before = (await http.post("/v1/score", json=body(model="length"))).json()
-        swapped = await http.put("/v1/admin/models/length", json=LONG)
-        after = (await http.post("/v1/score", json=body(model="length"))).json()
-    assert [each["reward"] for each in before["groups"][0]["results"]] == [1.0, 0.0]
-    assert [each["reward"] for each in after["groups"][0]["results"]] == [0.0, 1.0]
-    assert swapped.status_code == 200
-    assert swapped.json()["fingerprint"] == after["fingerprint"] != before["fingerprint"]
-
-
-async def test_a_model_is_added_and_removed_again(client: Client) -> None:
-    async with client() as http:
-        added = await http.put("/v1/admin/models/team/short", json=SHORT)
-        scored = await http.post("/v1/score", json=body(model="team/short"))
-        removed = await http.delete("/v1/admin/models/team/short")
-        gone = await http.post("/v1/score", json=body(model="team/short"))
-    statuses = [each.status_code for each in (added, scored, removed, gone)]
-    assert statuses == [200, 200, 204, 404]
-    assert removed.content == b""
-
-
-async def test_a_request_under_way_ends_on_the_model_that_it_began_on(
-    client: Client, scorer: FakeScorer
-) -> None:
-    scorer.gate.clear()
-    async with client() as http:
-        waiting = asyncio.create_task(http.post("/v1/score", json=body()))
-        await scorer.entered.wait()
-        swapped = (await http.put("/v1/admin/models/default", json=SHORT)).json()
-        new = (await http.post("/v1/score", json=body())).json()
-        assert scorer.is_open
-        scorer.gate.set()
-        old = (await waiting).json()
-    assert old["fingerprint"] == scorer.info.fingerprint
-    assert new["fingerprint"] == swapped["fingerprint"]
-    assert not scorer.is_open
-
-
-REFUSED_MODELS = [
-    pytest.param(
-        {"kind": "sequence_classification", "model": "no/such/model"},
-        422,
-        "model_not_loaded",
-        "neither a folder nor a model that the hub gives",
-        id="no such model",
-    ),
-    pytest.param(
-        {"kind": "sequence_classification", "model": "x" * 3_000},
-        422,
-        "model_not_loaded",
-        "neither a folder nor a model that the hub gives",
-        id="no name of a file",
-    ),
-    pytest.param(
-        {"kind": "sequence_classification", "model": "m", "trust_remote_code": True},
-        403,
-        "forbidden",
-        "trust_remote_code: only for a server that was started with it",
-        id="remote code",
-    ),
-    pytest.param(
-        {"kind": "ensemble", "members": ["short", "other"]},
-        422,
-        "model_not_loaded",
-        "members: other of ensemble default are not served",
-        id="unknown member",
-    ),
-    pytest.param(
-        {"kind": "ensemble", "members": ["short", "default"]},
-        422,
-        "model_not_loaded",
-        "members: 'default' is made of 'default' itself",
-        id="made of itself",
-    ),
-    pytest.param(
-        {"kind": f"{MARKER}"}, 422, "invalid_request", "Input should be one of", id="unknown kind"
-    ),
-    pytest.param({"model": "m"}, 422, "invalid_request", "discriminator 'kind'", id="no kind"),
-]
-
-
-@pytest.mark.parametrize(("spec", "status", "code", "detail"), REFUSED_MODELS)
-async def test_a_model_that_cannot_be_served_leaves_what_was_served(
-    client: Client, scorer: FakeScorer, spec: dict[str, Any], status: int, code: str, detail: str
-) -> None:
-    async with client(models={"short": SHORT}) as http:
-        refused = await http.put("/v1/admin/models/default", json=spec)
-        scored = await http.post("/v1/score", json=body())
-    assert (refused.status_code, refused.json()["code"]) == (status, code)
-    assert detail in refused.json()["detail"]
-    assert MARKER not in refused.text
-    assert scored.json()["fingerprint"] == scorer.info.fingerprint
-
-
-async def test_remote_code_may_be_asked_for_where_the_server_was_started_with_it(
-    client: Client,
-) -> None:
-    spec = {"kind": "sequence_classification", "model": "no/such/model", "trust_remote_code": True}
-    async with client(trust_remote_code=True) as http:
-        refused = await http.put("/v1/admin/models/new", json=spec)
-    assert refused.json()["code"] == "model_not_loaded"
-
-
-async def test_an_alias_is_set_moved_and_removed(client: Client) -> None:
-    async with client(models={"short": SHORT}) as http:
-        path = "/v1/admin/aliases/production"
-        set_to = (await http.put(path, json={"model": "default"})).json()
-        moved_to = (await http.put(path, json={"model": "short"})).json()
-        scored = (await http.post("/v1/score", json=body(model="production"))).json()
-        removed = await http.delete(path)
-        gone = await http.post("/v1/score", json=body(model="production"))
-    assert (set_to["name"], moved_to["name"]) == ("default", "short")
-    assert scored["fingerprint"] == moved_to["fingerprint"]
-    assert (removed.status_code, gone.status_code) == (204, 404)
-
-
-IN_USE = (409, "model_in_use")
-UNKNOWN = (404, "unknown_model")
-INVALID = (422, "invalid_request")
-
-
-@pytest.mark.parametrize(
-    ("call", "sent", "problem", "detail"),
-    [
-        ("DELETE models/short", None, IN_USE, "(model 'both')"),
-        ("DELETE models/default", None, IN_USE, "(alias 'production', model 'both')"),
-        ("DELETE models/production", None, IN_USE, "'production' cannot be removed"),
-        ("DELETE models/other", None, UNKNOWN, "'other' is not served"),
-        ("PUT models/production", SHORT, IN_USE, "is an alias of 'default'"),
-        ("PUT models/", SHORT, INVALID, "name: String should have at least 1"),
-        ("PUT aliases/short", {"model": "default"}, IN_USE, "a model has this name"),
-        ("PUT aliases/new", {"model": "other"}, UNKNOWN, "'other' is not served"),
-        ("PUT aliases/new", {"model": "production"}, UNKNOWN, "'production' is not served"),
-        ("PUT aliases/new", {}, INVALID, "model: Field required"),
-        ("PUT aliases/", {"model": "default"}, INVALID, "alias: String should have at least 1"),
-        ("DELETE aliases/other", None, UNKNOWN, "alias: 'other' is none"),
-    ],
-)
-async def test_what_others_need_stays(
-    client: Client,
-    call: str,
-    sent: dict[str, Any] | None,
-    problem: tuple[int, str],
-    detail: str,
-) -> None:
-    method, path = call.split()
-    both = {"kind": "ensemble", "members": ["default", "short"]}
-    settings = {"models": {"short": SHORT, "both": both}, "aliases": {"production": "default"}}
-    async with client(**settings) as http:
-        before = (await http.get("/v1/models")).json()
-        refused = await http.request(method, f"/v1/admin/{path}", json=sent)
-        assert (await http.get("/v1/models")).json() == before
-    assert (refused.status_code, refused.json()["code"]) == problem
-    assert detail in refused.json()["detail"]
-
-
-async def test_the_only_model_stays(http: httpx.AsyncClient) -> None:
-    refused = await http.delete("/v1/admin/models/default")
-    assert refused.status_code == 409
-    assert "its only model" in refused.json()["detail"]
-
-
-async def test_an_ensemble_is_made_anew_when_a_member_is_swapped(client: Client) -> None:
-    both = {"kind": "ensemble", "members": ["default", "length"]}
-    async with client(models={"length": SHORT, "both": both}) as http:
-        before = (await http.post("/v1/score", json=body(model="both"))).json()
-        swapped = (await http.put("/v1/admin/models/length", json=LONG)).json()
-        after = (await http.post("/v1/score", json=body(model="both"))).json()
-        info = (await http.get("/v1/models/both")).json()
-    assert [each["reward"] for each in before["groups"][0]["results"]] == [3.0, 6.0]
-    assert [each["reward"] for each in after["groups"][0]["results"]] == [2.5, 6.5]
-    assert after["groups"][0]["results"][1]["parts"] == {"default": 12.0, "length": 1.0}
-    assert info["fingerprint"] == after["fingerprint"] != before["fingerprint"]
-    assert info["identity"]["members"]["length"] == swapped["fingerprint"]
-
-
-# Calibration, drift, canaries
-
-
-def save_calibration(path: Path, fingerprint: str) -> calibration.Calibration:
-    made = calibration.fit(
-        [0.0, 10.0], [1, 5], fingerprint=fingerprint, name="two answers", sha256="0" * 64
-    )
-    made.save(path)
-    return made
-
-
-def save_canary(path: Path, fingerprint: str, *, rewards: tuple[float, float]) -> None:
-    groups = [group("canary", "Rest.", "Steam helps.")]
-    results = [
-        GroupResult(
-            id="canary", results=tuple(CandidateResult(reward=r, tokens=1) for r in rewards)
-        )
-    ]
-    canary.make(groups, results, fingerprint).save(path)
-
-
-async def test_a_calibrated_reward_stands_beside_the_raw_one(
-    client: Client, scorer: FakeScorer, tmp_path: Path
-) -> None:
-    path = tmp_path / "calibration.json"
-    made = save_calibration(path, scorer.info.fingerprint)
-    async with client(calibration=path) as http:
-        scored = (await http.post("/v1/score", json=body())).json()
-        info = (await http.get("/v1/models/default")).json()
-    low, high = scored["groups"][0]["results"]
-    assert (low["reward"], high["reward"]) == (5.0, 12.0)
-    assert low["calibrated"]["artefact"] == info["calibration"] == made.id
-    assert (low["calibrated"]["z_score"], low["calibrated"]["percentile"]) == (0.0, 50.0)
-    assert low["calibrated"]["win_probability"] == pytest.approx(0.5)
-    assert high["calibrated"]["percentile"] == 100.0
-
-
-async def test_drift_is_shown_once_there_is_enough_to_tell_from(
-    client: Client, scorer: FakeScorer, tmp_path: Path
-) -> None:
-    path = tmp_path / "calibration.json"
-    save_calibration(path, scorer.info.fingerprint)
-    async with client(
-        calibration=path, max_candidates_per_group=300, max_body_bytes=100_000
-    ) as http:
-        before = (await http.get("/metrics")).text
-        await http.post("/v1/score", json=body_with(candidates=["x" * 30] * 300))
-        after = (await http.get("/metrics")).text
-    assert 'reward_server_drift_reward_psi{model="default"}' not in before
-    assert 'reward_server_drift_reference_length_slope{model="default"} 2.5' in before
-    assert 'reward_server_drift_reward_ks{model="default"} 1.0' in after
-    assert 'reward_server_drift_reward_psi{model="default"}' in after
-
-
-async def test_canaries_are_looked_at_and_forgotten_with_their_model(
-    client: Client, scorer: FakeScorer, tmp_path: Path
-) -> None:
-    path = tmp_path / "canary.json"
-    save_canary(path, scorer.info.fingerprint, rewards=(5.0, 11.5))
-    async with client(canary=path) as http:
-        await scorer.entered.wait()  # the first look comes at once
-        await http.post("/v1/score", json=body())  # and has ended when a later request has
-        looked = (await http.get("/metrics")).text
-        await http.put("/v1/admin/models/default", json=SHORT)
-        later = (await http.get("/metrics")).text
-    (_, call), _ = scorer.calls
-    assert (call.lane, call.uses_cache) == ("bulk", False)
-    assert 'reward_server_canary_max_abs_diff{model="default"} 0.5' in looked
-    assert 'reward_server_canary_failed{model="default"} 0.0' in looked
-    assert "reward_server_canary_max_abs_diff{" not in later
-    assert "reward_server_canary_failed{" not in later
-
-
-@pytest.mark.parametrize("kind", ["calibration", "canary"])
-async def test_an_artefact_of_another_model_is_refused_at_the_start(
-    config: RewardServerConfig, scorer: FakeScorer, tmp_path: Path, kind: str
-) -> None:
-    path = tmp_path / "artefact.json"
-    if kind == "calibration":
-        save_calibration(path, "another")
-    else:
-        save_canary(path, "another", rewards=(5.0, 12.0))
-    with pytest.raises(ServerStartError, match=f"{kind}: made for the reward model another"):
-        create_app(config.model_copy(update={kind: path}), scorer)
-
-
-# Audit and logs
-
-
-def records(path: Path) -> list[AuditRecord]:
-    return [AuditRecord.model_validate_json(line) for line in path.read_text().splitlines()]
-
-
-async def test_every_scoring_request_leaves_a_line(
-    client: Client, keyring: Keyring, scorer: FakeScorer, tmp_path: Path
-) -> None:
-    path = tmp_path / "audit.jsonl"
-    sent = [
-        body(),
-        body(model="production"),
-        body(model="other"),
-        body(expected_fingerprint="feed"),
-    ]
-    settings = {"audit": path, "aliases": {"production": "default"}}
-    async with client(keyring=keyring, headers={"x-api-key": "scoring"}, **settings) as http:
-        answers = [await http.post("/v1/score", json=each) for each in sent]
-        await http.post("/v1/score", json={})
-        await http.get("/v1/models")
-    lines = records(path)
-    assert [line.request_id for line in lines] == [each.headers["x-request-id"] for each in answers]
-    assert [line.status for line in lines] == [200, 200, 404, 409]
-    assert [line.code for line in lines] == [None, None, "unknown_model", "fingerprint_mismatch"]
-    assert [line.model for line in lines] == ["default", "default", "other", "default"]
-    served = scorer.info.fingerprint
-    assert [line.fingerprint for line in lines] == [served, served, None, served]
-    assert {line.caller for line in lines} == {"scoring"}
-    assert {line.route for line in lines} == {"/v1/score"}
-    assert [item.reward for item in lines[0].groups[0].candidates] == [5.0, 12.0]
-
-
-@pytest.mark.parametrize("include_text", [False, True])
-async def test_the_audit_log_holds_text_only_if_told_to(
-    client: Client, tmp_path: Path, include_text: bool
-) -> None:
-    path = tmp_path / "audit.jsonl"
-    async with client(audit=path, audit_text=include_text) as http:
-        await http.post("/v1/score", json=body_with(candidates=[f"{MARKER} tea"]))
-    assert (MARKER in path.read_text()) is include_text
-
-
-async def test_a_request_that_must_be_logged_and_cannot_gets_no_rewards(
-    client: Client, tmp_path: Path
-) -> None:
-    async with client(audit=tmp_path / "audit.jsonl", audit_required=True) as http:
-        assert (await http.post("/v1/score", json=body())).status_code == 200
-        (tmp_path / "audit.jsonl").unlink()
-        (tmp_path / "audit.jsonl").mkdir()
-        refused = await http.post("/v1/score", json=body())
-        metrics = (await http.get("/metrics")).text
-    assert (refused.status_code, refused.json()["code"]) == (503, "audit_failed")
-    assert "the audit log, which is required here, cannot be written" in refused.json()["detail"]
-    assert "groups" not in refused.json()
-    assert "reward_server_audit_lost 1.0" in metrics
-
-
-async def test_an_audit_file_that_cannot_be_written_is_refused_at_the_start(
-    config: RewardServerConfig, scorer: FakeScorer, tmp_path: Path
-) -> None:
-    with pytest.raises(ServerStartError, match=r"audit: .* cannot be written to"):
-        create_app(config.model_copy(update={"audit": tmp_path / "no" / "audit.jsonl"}), scorer)
-
-
-MARKED = {"role": "user", "content": f"Does {MARKER} help?"}
-MARKED_BODIES: list[Any] = [
-    body_with(messages=[MARKED], candidates=[f"{MARKER}."]),
-    body_with(messages=[MARKED], reference=MARKER),
-    body_with(messages=MARKER),
-    body_with(messages=[{"role": MARKER, "content": MARKER}]),
-    body_with(messages=[MARKED, {"role": "assistant", "content": MARKER}]),
-    body_with(messages=[MARKED], candidates=[MARKER] * 4),
-    body_with(messages=[MARKED], candidates=[[MARKER]]),
-    {"groups": [{**GROUP, "candidates": [MARKER]}] * 4},
-    body_with(candidates=[MARKER * 1_000]),
-    {**body_with(candidates=[MARKER]), "expected_fingerprint": "feed"},
-    {**body_with(candidates=[MARKER]), "on_overflow": MARKER},
-    MARKER,
-]
-
-
-@pytest.mark.parametrize("model", ["default", "pattern", "both"])
-async def test_no_log_problem_or_metric_holds_text_of_a_conversation(
-    client: Client, scorer: FakeScorer, capfd: pytest.CaptureFixture[str], model: str
-) -> None:
-    models = {
-        "pattern": {"kind": "rules", "rules": [{"rule": "answer_key"}]},
-        "both": {"kind": "ensemble", "members": ["default", "pattern"]},
-    }
-    async with client(models=models) as http:
-        answers = [
-            await http.post(
-                "/v1/score", json=sent | {"model": model} if type(sent) is dict else sent
-            )
-            for sent in MARKED_BODIES
-        ]
-        broken = f'{{"groups": "{MARKER}'.encode()
-        answers.append(
-            await http.post(
-                "/v1/score", content=broken, headers={"content-type": "application/json"}
-            )
-        )
-        scorer.error = RuntimeError(MARKER)
-        answers.append(await http.post("/v1/score", json=MARKED_BODIES[0]))
-        answers.append(await http.get("/metrics"))
-    printed = "".join(capfd.readouterr())
-    assert "request.scored" in printed
-    assert "request.refused" in printed
-    assert MARKER not in printed
-    assert [answer.status_code for answer in answers if MARKER in answer.text] == []
-    assert {answer.status_code for answer in answers} >= {200, 409, 413, 422, 503}
-
-
-async def test_a_scored_request_is_logged_with_its_size_and_time(
-    http: httpx.AsyncClient,
-) -> None:
-    with structlog.testing.capture_logs() as logs:
-        await http.post("/v1/score", json=body())
-        await http.post("/v1/score", json=body_with(messages="stuffy"))
-    scored, refused = logs
-    assert (scored["event"], refused["event"]) == ("request.scored", "request.refused")
-    assert (scored["caller"], scored["groups"], scored["candidates"]) == ("anonymous", 1, 2)
-    assert (scored["tokens"], scored["forward"]) == (19, 1.0)
-    assert (refused["status"], refused["code"]) == (422, "invalid_request")
 
 
 # The description

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reward_server.batcher import MIN_BATCH_TOKENS, WARM_UP, Batcher, Computed
+from reward_server.batcher import GROW_AFTER, MIN_BATCH_TOKENS, WARM_UP, Batcher, Computed
 from reward_server.errors import DeadlineExceeded, DeviceFailed, DeviceOutOfMemory, Overloaded
 from reward_server.planner import MAX_RETRY_AFTER_SECONDS
 from reward_server.protocol import EngineName, ItemError
@@ -338,12 +338,33 @@ async def test_a_batch_that_does_not_fit_is_halved_until_it_does(clock: Clock) -
     await batcher.aclose()
 
 
-async def test_the_budget_does_not_shrink_for_ever(batcher: Batcher, engine: FakeEngine) -> None:
-    batcher.batch_tokens = 80
+async def test_the_budget_does_not_shrink_for_ever(clock: Clock) -> None:
+    engine = FakeEngine(clock)
     engine.memory_tokens = 1
+    batcher = Batcher(engine, max_batch_tokens=80, max_pending_tokens=10_000, clock=clock)
+    batcher.start()
     computed = await batcher.run([item(name) for name in range(1, 41)], Call())
     assert len(numbers(computed)) == 40
     assert batcher.batch_tokens == MIN_BATCH_TOKENS
+    await batcher.aclose()
+
+
+async def test_a_shrunken_budget_grows_back_with_full_batches_that_fit(clock: Clock) -> None:
+    engine = FakeEngine(clock)
+    engine.memory_tokens = 250
+    batcher = Batcher(engine, max_batch_tokens=400, max_pending_tokens=10_000, clock=clock)
+    batcher.start()
+    await batcher.run([item(name, 100) for name in range(4)], Call())
+    assert batcher.batch_tokens == 200
+    engine.memory_tokens = 10_000
+    budgets = []
+    for _ in range(4 * GROW_AFTER):
+        await batcher.run([item(1, 1)], Call())  # not full, and so no evidence
+        await batcher.run([item(1, batcher.batch_tokens)], Call())
+        budgets.append(batcher.batch_tokens)
+    assert sorted(set(budgets)) == [200, 250, 312, 390, 400]
+    assert budgets == sorted(budgets)
+    await batcher.aclose()
 
 
 async def test_an_input_that_does_not_fit_alone_gets_an_error_of_its_own(

@@ -48,7 +48,7 @@ async def test_the_application_reads_the_whole_body_at_once() -> None:
         seen.append(await receive())
 
     client = receiving(chunk(b"ab", more_body=True), chunk(b"c"))
-    await BufferedRequest(app, max_bytes=3)(SCOPE, client, ignore)
+    await BufferedRequest(app, max_bytes=3, max_seconds=60)(SCOPE, client, ignore)
     assert seen == [chunk(b"abc")]
 
 
@@ -63,7 +63,9 @@ async def test_a_client_that_leaves_cancels_its_request() -> None:
             raise
 
     client = receiving(chunk(b""), {"type": "http.disconnect"})
-    await asyncio.wait_for(BufferedRequest(app, max_bytes=3)(SCOPE, client, ignore), timeout=10)
+    await asyncio.wait_for(
+        BufferedRequest(app, max_bytes=3, max_seconds=60)(SCOPE, client, ignore), timeout=10
+    )
     assert ended == ["cancelled"]
 
 
@@ -72,7 +74,7 @@ async def test_a_client_that_leaves_while_writing_is_not_answered() -> None:
         raise AssertionError("half a request must not be answered")
 
     client = receiving(chunk(b"a", more_body=True), {"type": "http.disconnect"})
-    await BufferedRequest(app, max_bytes=3)(SCOPE, client, ignore)
+    await BufferedRequest(app, max_bytes=3, max_seconds=60)(SCOPE, client, ignore)
 
 
 async def test_an_error_of_the_application_passes() -> None:
@@ -80,7 +82,9 @@ async def test_an_error_of_the_application_passes() -> None:
         raise RuntimeError("broken route")
 
     with pytest.raises(RuntimeError, match="broken route"):
-        await BufferedRequest(app, max_bytes=3)(SCOPE, receiving(chunk(b"")), ignore)
+        await BufferedRequest(app, max_bytes=3, max_seconds=60)(
+            SCOPE, receiving(chunk(b"")), ignore
+        )
 
 
 async def test_cancelling_the_server_task_cancels_the_request() -> None:
@@ -94,7 +98,7 @@ async def test_cancelling_the_server_task_cancels_the_request() -> None:
             ended.set()
 
     serving = asyncio.create_task(
-        BufferedRequest(app, max_bytes=3)(SCOPE, receiving(chunk(b"")), ignore)
+        BufferedRequest(app, max_bytes=3, max_seconds=60)(SCOPE, receiving(chunk(b"")), ignore)
     )
     await started.wait()
     serving.cancel()
@@ -111,7 +115,7 @@ async def test_what_is_too_large_is_read_to_its_end_and_refused() -> None:
     sent = Sent()
     client = receiving(*queue)
     scope = {**SCOPE, "state": {"request_id": "r-1"}}
-    await BufferedRequest(app, max_bytes=3)(scope, client, sent)
+    await BufferedRequest(app, max_bytes=3, max_seconds=60)(scope, client, sent)
     assert sent.status == 413
     assert b"4 bytes, limit 3; send fewer groups" in sent.body
 
@@ -123,7 +127,7 @@ async def test_a_client_that_leaves_with_its_answer_is_no_error() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     client = receiving(chunk(b""), {"type": "http.disconnect"})
-    await BufferedRequest(app, max_bytes=3)(SCOPE, client, ignore)
+    await BufferedRequest(app, max_bytes=3, max_seconds=60)(SCOPE, client, ignore)
 
 
 class Sent:
@@ -159,7 +163,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         lambda app: RequestId(app, metrics=Metrics(Registry())),
         Receipts,
         lambda app: Access(app, keyring=Keyring.load(None)),
-        lambda app: BufferedRequest(app, max_bytes=1),
+        lambda app: BufferedRequest(app, max_bytes=1, max_seconds=60),
     ],
 )
 async def test_what_is_no_request_passes_untouched(wrap: Callable[[ASGIApp], ASGIApp]) -> None:
@@ -204,7 +208,9 @@ async def test_a_request_that_is_cut_off_by_the_end_of_the_server_may_be_sent_ag
         await asyncio.Event().wait()
 
     sent = Sent()
-    named = RequestId(BufferedRequest(app, max_bytes=3), metrics=Metrics(Registry()))
+    named = RequestId(
+        BufferedRequest(app, max_bytes=3, max_seconds=60), metrics=Metrics(Registry())
+    )
     serving = asyncio.create_task(named(scope_of(), receiving(chunk(b"")), sent))
     await started.wait()
     serving.cancel()
@@ -219,7 +225,9 @@ async def test_a_client_that_has_left_gets_no_answer() -> None:
         await asyncio.Event().wait()
 
     sent = Sent()
-    named = RequestId(BufferedRequest(app, max_bytes=3), metrics=Metrics(Registry()))
+    named = RequestId(
+        BufferedRequest(app, max_bytes=3, max_seconds=60), metrics=Metrics(Registry())
+    )
     await named(scope_of(), receiving(chunk(b""), {"type": "http.disconnect"}), sent)
     assert sent.status is None
 

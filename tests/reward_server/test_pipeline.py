@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Sequence
 
@@ -19,6 +20,7 @@ from reward_server.tokens import Labels, TokenInput
 pytestmark = pytest.mark.anyio
 
 MAX_TOKENS = 10
+NOT_A_NUMBER = 99
 
 
 class FakeEngine:
@@ -41,7 +43,9 @@ class FakeEngine:
             assert self.gate.wait(timeout=30)
         if any(item.ids[0] in self.poison for item in inputs):
             raise DeviceOutOfMemory("too large")
-        return [(float(sum(item.ids)),) for item in inputs]
+        return [
+            (math.nan if item.ids[0] == NOT_A_NUMBER else float(sum(item.ids)),) for item in inputs
+        ]
 
 
 class FakeRenderer:
@@ -100,6 +104,12 @@ async def pipeline(engine: FakeEngine, cache: RewardCache) -> AsyncIterator[Pipe
 
 def items(*firsts: int) -> list[TokenInput]:
     return [TokenInput((first, 1)) for first in firsts]
+
+
+async def test_what_is_not_finite_is_computed_again(pipeline: Pipeline, engine: FakeEngine) -> None:
+    for _ in range(2):
+        await pipeline.compute(items(NOT_A_NUMBER), Call())
+    assert engine.batches == [[(NOT_A_NUMBER, 1)]] * 2
 
 
 async def test_inputs_are_computed_in_their_order(pipeline: Pipeline, engine: FakeEngine) -> None:

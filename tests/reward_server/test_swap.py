@@ -345,9 +345,12 @@ async def test_a_canary_is_watched_from_the_first_moment_until_its_model_leaves(
     result = GroupResult(id="q", results=(CandidateResult(reward=1.0, tokens=0),))
     make([group("q", "two words")], [result], fingerprint).save(path)
     swapper = start({"a": rules(1)}, canaries={"a": path}, on_canary=on_canary)
-    async with asyncio.timeout(30):
-        await looked.wait()
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(30):
+            await looked.wait()
     ((name, outcome),) = seen
+    [alarm] = [entry for entry in logs if entry["event"] == "canary.unsound"]
+    assert (alarm["model"], alarm["max_abs_diff"]) == ("a", 1.0)
     assert (name, outcome.max_abs_diff, outcome.is_sound) == ("a", 1.0, False)
     watch = registry.find("a").canary
     await swapper.serve("a", rules(9))

@@ -100,6 +100,23 @@ def test_a_client_with_retries_outlives_a_server_that_was_killed(tmp_path: Path)
     assert [result.id for result in results] == [str(number) for number in range(len(results))]
 
 
+def test_a_body_that_does_not_come_is_refused_and_its_connection_closed(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(f"max_body_seconds = 0.2\n{RULES}")
+    head = b"POST /v1/score HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{"
+    with (
+        Process("--config", str(config)) as process,
+        socket.create_connection(("127.0.0.1", process.port), timeout=60) as half,
+    ):
+        half.sendall(head)
+        answer = b""
+        while received := half.recv(4_096):
+            answer += received
+        assert httpx.get(f"{process.url}/health/ready").status_code == 200
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_too_slow","retryable":true' in answer
+
+
 def test_a_client_that_never_ends_its_request_does_not_hold_a_server_that_stops(
     tmp_path: Path,
 ) -> None:
