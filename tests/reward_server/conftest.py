@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from reward_server.access import Keyring
 from reward_server.app import create_app
 from reward_server.config import RewardServerConfig
+from reward_server.keyfile import Key, add_key, digest
 from tests.reward_server.asking import Client
 from tests.reward_server.tiny import FakeScorer, make_tokenizer, save_model
 
@@ -94,6 +95,21 @@ def client(config: RewardServerConfig, scorer: FakeScorer, running: Running) -> 
             yield client
 
     return serve
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    """Keys ``scoring``, ``operations`` (admin alone) and ``slow`` (40 tokens a minute)."""
+    path = tmp_path / "keys.json"
+    keys: dict[str, dict[str, Any]] = {
+        "scoring": {"scopes": ["score"]},
+        "operations": {"scopes": ["admin"]},
+        "slow": {"scopes": ["score"], "tokens_per_minute": 40},
+    }
+    for name, fields in keys.items():
+        key = {"name": name, "sha256": digest(name), "created": "2026-01-01", **fields}
+        add_key(path, Key.model_validate(key))
+    return Keyring.load(path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +19,6 @@ from reward_server.errors import (
     Overloaded,
     RewardServerError,
 )
-from reward_server.keyfile import Key, add_key, digest
 from reward_server.problems import MEDIA_TYPE
 from tests.reward_server.asking import (
     GROUP,
@@ -367,21 +365,6 @@ async def test_metrics_count_what_happened(http: httpx.AsyncClient) -> None:
 # Access
 
 
-@pytest.fixture
-def keyring(tmp_path: Path) -> Keyring:
-    """Keys ``scoring``, ``operations`` (admin alone) and ``slow`` (40 tokens a minute)."""
-    path = tmp_path / "keys.json"
-    keys: dict[str, dict[str, Any]] = {
-        "scoring": {"scopes": ["score"]},
-        "operations": {"scopes": ["admin"]},
-        "slow": {"scopes": ["score"], "tokens_per_minute": 40},
-    }
-    for name, fields in keys.items():
-        key = {"name": name, "sha256": digest(name), "created": "2026-01-01", **fields}
-        add_key(path, Key.model_validate(key))
-    return Keyring.load(path)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "key", "status"),
     [
@@ -473,7 +456,7 @@ async def test_operation_ids_are_stable_and_problems_documented(client: Client) 
         "DELETE /v1/admin/aliases/{alias}": "remove_alias",
     }
     documented = paths["/v1/score"]["post"]["responses"]
-    statuses = "200 400 401 403 404 409 413 422 429 500 503 504"
+    statuses = "200 400 401 403 404 408 409 413 422 429 500 503 504"
     assert set(documented) == set(statuses.split())
     schema = documented["422"]["content"][MEDIA_TYPE]["schema"]
     assert schema == {"$ref": "#/components/schemas/Problem"}

@@ -199,6 +199,7 @@ def test_a_problem_is_retried_as_its_class_says(code: str) -> None:
 def test_what_may_succeed_later_is_known_by_name() -> None:
     retried = {code for code, kind in ERRORS_BY_CODE.items() if kind.retryable}
     assert retried == {
+        "body_too_slow",
         "overloaded",
         "quota_exceeded",
         "device_failed",
