@@ -77,11 +77,19 @@ def _domain_error(request: Request, error: Exception) -> Response:
 def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Only place and reason: the value may be a patient's words.
+    places = [found["loc"] for found in error.errors()]
     errors = tuple(
-        FieldProblem(field=_field(found["loc"]), detail=_reason(found)) for found in error.errors()
+        FieldProblem(field=_field(found["loc"]), detail=_reason(found))
+        for found in error.errors()
+        if not any(_is_inside(place, found["loc"]) for place in places)
     )
     detail = f"{errors[0].field}: {errors[0].detail}"
     return problem_response(request, InvalidRequest(detail), errors=errors)
+
+
+def _is_inside(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    # pydantic counts the sound parts of a list only: a bad group also makes the list too short.
+    return len(place) > len(other) and place[: len(other)] == other
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -143,6 +143,12 @@ BAD = [
 ]
 
 
+async def test_one_fault_is_one_error(http: httpx.AsyncClient) -> None:
+    response = await http.post("/v1/score", json=body_with(candidates=[]))
+    [error] = response.json()["errors"]
+    assert error["field"] == "groups[0].candidates"
+
+
 @pytest.mark.parametrize(("sent", "status", "code", "detail"), BAD)
 async def test_a_bad_request_gets_a_problem_document(
     http: httpx.AsyncClient, sent: dict[str, Any], status: int, code: str, detail: str
