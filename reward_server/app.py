@@ -43,7 +43,7 @@ def create_app(
         config: models and limits; host and port are not used here.
         scorer: takes the place of the configured model of its name.
         keyring: who may ask; left out, the configured key file is read.
-        on_device_failure: called once, from the device thread, if a model's engine breaks.
+        on_device_failure: called once, from a batcher's thread, if a model's engine breaks.
 
     Raises:
         ServerStartError: one line naming the setting, its value and the fix.

@@ -1,4 +1,4 @@
-"""The way to the device: bounded admission, and one thread that owns the engine.
+"""The way to the device: bounded admission, and a thread that forms batches and has them computed.
 
 Invariants:
 
@@ -90,7 +90,7 @@ class Tally:
     batches: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    """Time on the device."""
+    """From a batch's forming to its numbers, its turn on the device included."""
 
     out_of_memory: int = 0
     dropped: int = 0
@@ -162,7 +162,7 @@ class _Budget:
 
 
 class Batcher:
-    """Runs an engine on a thread of its own, between :meth:`start` and :meth:`aclose`.
+    """Feeds an engine from a thread of its own, between :meth:`start` and :meth:`aclose`.
 
     Args:
         engine: called from the thread only, but for ``order``.
@@ -194,7 +194,7 @@ class Batcher:
         self._waiting: dict[Job, _Waiting] = {}
         self._speed = _Speed()
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._batch_since: float | None = None
         self._failure: BaseException | None = None
         self._is_closed = False
@@ -214,7 +214,7 @@ class Batcher:
         if self._thread.ident is not None:
             await asyncio.to_thread(self._thread.join, self._stall_seconds)
             if self._thread.is_alive():
-                log.error("device.abandoned", seconds=self._stall_seconds)
+                log.error("batcher.abandoned", seconds=self._stall_seconds)
 
     @property
     def is_ready(self) -> bool:
@@ -277,7 +277,7 @@ class Batcher:
         waiting = _Waiting(inputs, [None] * len(inputs), now, open_inputs=len(inputs))
         with self._changed:
             if self._is_closed or self._failure is not None or not self._thread.is_alive():
-                raise DeviceFailed("the device thread is not running; the server is going down")
+                raise DeviceFailed("the batcher is not running; the server is going down")
             wanted = job.waiting_tokens
             if not self._planner.admit(job, now=now):
                 raise self._refusal(wanted)

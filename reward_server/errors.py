@@ -150,7 +150,7 @@ class QuotaExceeded(RewardServerError):
 
 
 class DeviceFailed(RewardServerError):
-    """The device thread died. The process is about to exit and may be started again."""
+    """The device failed. The process is about to exit and may be started again."""
 
     status, code, title, retryable = 503, "device_failed", "The device failed", True
 

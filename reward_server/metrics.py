@@ -123,7 +123,10 @@ BATCHER_GAUGES: dict[str, tuple[str, Callable[[Batcher], float]]] = {
 BATCHER_COUNTERS: dict[str, tuple[str, Callable[[Batcher], float]]] = {
     "batches": ("Batches computed.", lambda b: b.tally.batches),
     "batch_tokens": ("Tokens of computed batches.", lambda b: b.tally.tokens),
-    "device_seconds": ("Time on the device.", lambda b: b.tally.seconds),
+    "device_seconds": (
+        "Time of batches, their turn on the device included.",
+        lambda b: b.tally.seconds,
+    ),
     "out_of_memory": ("Batches that did not fit into memory.", lambda b: b.tally.out_of_memory),
     "dropped_requests": ("Requests given up before their end.", lambda b: b.tally.dropped),
 }

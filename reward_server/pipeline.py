@@ -70,7 +70,7 @@ class Pipeline:
         return self.batcher.engine.name
 
     def start(self) -> None:
-        """Starts the device thread."""
+        """Starts the batcher's thread."""
         self.batcher.start()
 
     async def aclose(self) -> None:

@@ -2,8 +2,8 @@
 
 Order of a start: check keys and host, bind the port, load the models, listen. What is wrong with
 keys or port is said before the seconds that loading takes. Order of a stop, on SIGTERM or SIGINT:
-turn unready, refuse new connections, answer what was admitted, end the device threads, exit 0. A
-dead device thread stops the server the same way, with exit status 1, so that it is started afresh.
+turn unready, refuse new connections, answer what was admitted, end the threads, exit 0. A broken
+device stops the server the same way, with exit status 1, so that it is started afresh.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def serve(config: RewardServerConfig) -> int:
 
 
 class _Failure:
-    """Whether a device thread died, and what to stop then."""
+    """Whether a device failed, and what to stop then."""
 
     def __init__(self) -> None:
         self.has_happened = False

@@ -13,8 +13,9 @@ from typing import Protocol
 from benchmarks.throughput.methods import MethodFailed, Untuned
 from benchmarks.throughput.models import BenchModel, device
 from benchmarks.throughput.options import DType
+from benchmarks.throughput.servers import ServerProcess
 from benchmarks.throughput.workloads import Draw, Ids
-from foundation.process import ChildProcess, free_port
+from foundation.process import free_port
 from reward_server.client import AsyncRewardClient, ClientOptions, RetryPolicy
 from reward_server.errors import DeviceFailed, Draining, Overloaded
 from reward_server.protocol import ScoreGroup
@@ -22,7 +23,6 @@ from reward_server.specs import SequenceClassificationSpec
 
 READY_SECONDS = 600
 ANSWER_SECONDS = 600
-TERMINATE_SECONDS = 20
 
 
 class Engine(Protocol):
@@ -73,7 +73,7 @@ class EngineMethod(Untuned):
         return self.engine.score_ids([ids])[0][0]
 
 
-class RewardServer:
+class RewardServer(ServerProcess):
     """A running ``python -m reward_server``; use it as a context manager."""
 
     def __init__(
@@ -86,27 +86,18 @@ class RewardServer:
         max_batch_tokens: int | None,
     ) -> None:
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
         budget = [] if max_batch_tokens is None else [f"--max-batch-tokens={max_batch_tokens}"]
-        self._child = ChildProcess(
+        super().__init__(
+            f"http://127.0.0.1:{port}",
             [
                 *(sys.executable, "-m", "reward_server"),
                 *(f"--model={folder}", f"--port={port}", f"--dtype={dtype}", *budget),
             ],
-            log_file=log_file,
-            environment={"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
+            log_file,
+            {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
+            health="/health/ready",
+            ready_seconds=READY_SECONDS,
         )
-
-    def __enter__(self) -> RewardServer:
-        try:
-            self._child.wait_until_ready(f"{self.url}/health/ready", timeout=READY_SECONDS)
-        except BaseException:
-            self._child.terminate()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.terminate(grace=TERMINATE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

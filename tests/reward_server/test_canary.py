@@ -220,7 +220,7 @@ async def test_a_server_without_room_is_left_alone(canary: Canary, error: type[E
 @pytest.mark.parametrize(
     "failure",
     [
-        pytest.param(DeviceFailed("the device thread died"), id="the server's error"),
+        pytest.param(DeviceFailed("the device failed"), id="the server's error"),
         pytest.param(RuntimeError("a bug"), id="any error"),
         pytest.param(results()[:1], id="results of something else"),
     ],

@@ -99,6 +99,7 @@ async def test_what_is_refused_before_it_is_scored_asks_no_scorer(setup: Setup) 
 async def test_an_alias_is_pinned_to_the_model_behind_it(setup: Setup) -> None:
     pinned = asking("Rest.", model="production", expected_fingerprint=setup.scorer.info.fingerprint)
     await setup.bound().score(pinned)
+    assert len(setup.scorer.calls) == 1
 
 
 async def test_milliseconds_become_a_moment_from_arrival(setup: Setup) -> None:

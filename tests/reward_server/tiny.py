@@ -140,7 +140,7 @@ class FakeScorer:
 
     async def _admit(self, tokens: int, call: Call) -> None:
         if not self.is_ready:
-            raise DeviceFailed("the device thread is not running; the server is going down")
+            raise DeviceFailed("the batcher is not running; the server is going down")
         call.on_tokens(tokens)
         self.entered.set()
         try:

@@ -40,20 +40,6 @@ from tests.reward_server.tiny import END, TEMPLATE, group, make_tokenizer
 TOKENIZER = make_tokenizer()
 
 
-@pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reward_model")
-    save_classifier(folder, TOKENIZER)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("language_model")
-    save_causal(folder, TOKENIZER)
-    return folder
-
-
 def spec_of(folder: Path, **settings: Any) -> TransformerSpec:
     return TransformerSpec(model=str(folder), **{"dtype": "float32", **settings})
 

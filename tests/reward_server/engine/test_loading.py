@@ -21,7 +21,7 @@ from reward_server.engine.loading import (
 )
 from reward_server.errors import ServerStartError
 from reward_server.specs import TransformerSpec
-from tests.reward_server.engine.small import plain_rewards, save_causal, save_classifier
+from tests.reward_server.engine.small import plain_rewards, save_classifier
 from tests.reward_server.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -31,20 +31,6 @@ INPUTS = [(3, 7, 9, 20), (3, 7, 9, 21, 22, 23)]
 def load(folder: Path, *, adapter: Path | None = None, **settings: Any) -> Loaded:
     spec = TransformerSpec(model=str(folder), dtype=settings.pop("dtype", "float32"), **settings)
     return load_classifier(folder, spec, adapter=adapter)
-
-
-@pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reward_model")
-    save_classifier(folder, TOKENIZER)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("language_model")
-    save_causal(folder, TOKENIZER)
-    return folder
 
 
 @pytest.fixture
