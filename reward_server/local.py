@@ -57,6 +57,7 @@ class LocalEngine:
             spec.engine,
             max_length=resolve_max_length(spec.max_length, model.config),
             batch_tokens=batch_tokens,
+            kernels=spec.kernels,
         )
         return cls(chosen.engine, batch_tokens=batch_tokens)
 

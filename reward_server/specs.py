@@ -14,6 +14,7 @@ from foundation.settings import Settings
 
 DTypeChoice = Literal["float32", "bfloat16", "float16", "auto"]
 EngineChoice = Literal["auto", "packed", "padded"]
+KernelChoice = Literal["auto", "plain"]
 
 
 class TransformerSpec(Settings):
@@ -38,6 +39,10 @@ class TransformerSpec(Settings):
     engine: EngineChoice = "auto"
     """How inputs share a forward pass; auto is packed where that proves to give the rewards of the
     plain forward, else padded."""
+
+    kernels: KernelChoice = "auto"
+    """What computes norms and rotary embeddings of a packed forward pass on a CPU; auto is vLLM's
+    fused kernels where it is installed and they prove to give the same, plain is transformers."""
 
     deterministic: bool = False
     """Whether every input is computed alone, so that its reward is the same to the last bit

@@ -11,6 +11,7 @@ from foundation.settings import Settings
 
 MethodName = Literal[
     "engine",
+    "engine_plain",
     "engine_deterministic",
     "http",
     "vllm_pooling_cold",
@@ -24,7 +25,7 @@ DType = Literal["float32", "bfloat16"]
 
 EVERY_METHOD: tuple[MethodName, ...] = get_args(MethodName)
 METHODS: tuple[MethodName, ...] = tuple(
-    name for name in EVERY_METHOD if name != "engine_deterministic"
+    name for name in EVERY_METHOD if name not in ("engine_plain", "engine_deterministic")
 )
 """What is compared unless told otherwise."""
 

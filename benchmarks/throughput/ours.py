@@ -19,7 +19,7 @@ from foundation.process import free_port
 from reward_server.client import AsyncRewardClient, ClientOptions, RetryPolicy
 from reward_server.errors import DeviceFailed, Draining, Overloaded
 from reward_server.protocol import ScoreGroup
-from reward_server.specs import SequenceClassificationSpec
+from reward_server.specs import KernelChoice, SequenceClassificationSpec
 
 READY_SECONDS = 600
 ANSWER_SECONDS = 600
@@ -35,7 +35,12 @@ class Engine(Protocol):
 
 
 def open_engine(
-    model: BenchModel, *, dtype: DType, max_batch_tokens: int | None, deterministic: bool = False
+    model: BenchModel,
+    *,
+    dtype: DType,
+    max_batch_tokens: int | None,
+    deterministic: bool = False,
+    kernels: KernelChoice = "auto",
 ) -> Engine:
     """The engine in this process, as the server would load it."""
     from reward_server.local import LocalEngine  # noqa: PLC0415 - see job.py
@@ -45,6 +50,7 @@ def open_engine(
         dtype=dtype,
         max_batch_tokens=max_batch_tokens,
         deterministic=deterministic,
+        kernels=kernels,
     )
     if model.folder is not None:
         return LocalEngine.load(model.folder, spec)

@@ -111,6 +111,16 @@ def _open_engine(session: Session, plain: Any) -> dict[MethodName, Method]:
     return {"engine": method}
 
 
+def _open_plain(session: Session, plain: Any) -> dict[MethodName, Method]:
+    engine = ours.open_engine(
+        session.model,
+        dtype=session.dtype,
+        max_batch_tokens=session.config.max_batch_tokens,
+        kernels="plain",
+    )
+    return {"engine_plain": ours.EngineMethod(engine)}
+
+
 def _open_deterministic(session: Session, plain: Any) -> dict[MethodName, Method]:
     engine = ours.open_engine(
         session.model, dtype=session.dtype, max_batch_tokens=None, deterministic=True
@@ -168,6 +178,7 @@ def _open_transformers(session: Session, plain: Any) -> dict[MethodName, Method]
 
 OPENERS: dict[tuple[MethodName, ...], Opener] = {
     ("engine",): _open_engine,
+    ("engine_plain",): _open_plain,
     ("engine_deterministic",): _open_deterministic,
     ("http",): _open_http,
     ("vllm_pooling_cold", "vllm_pooling_warm"): _open_vllm,

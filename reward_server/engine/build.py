@@ -23,7 +23,9 @@ from reward_server.engine.choice import (
     choose_padding,
     relative_difference,
 )
+from reward_server.engine.fused import kernels_version
 from reward_server.engine.loading import Loaded, check_last_token, load_causal, load_classifier
+from reward_server.engine.packed import PackedEngine
 from reward_server.engine.padded import PaddedEngine, backbone_forward
 from reward_server.engine.readout import LastToken, LogProbability, Readout, capped
 from reward_server.errors import ServerStartError
@@ -149,7 +151,7 @@ def _built(  # one call gathers all that a model is
         engine_reason=parts.chosen.reason,
         is_deterministic=spec.deterministic,
         revision=source.revision,
-        software={each: version(each) for each in ("medpref", "torch", "transformers")},
+        software=_software(parts.chosen),
     )
     return Built(
         engine=parts.chosen.engine,
@@ -158,6 +160,12 @@ def _built(  # one call gathers all that a model is
         batch_tokens=1 if spec.deterministic else loaded.max_batch_tokens,
         labels=labels,
     )
+
+
+def _software(chosen: Chosen) -> dict[str, str]:
+    versions = {each: version(each) for each in ("medpref", "torch", "transformers")}
+    is_fused = isinstance(chosen.engine, PackedEngine) and chosen.engine.is_fused
+    return {**versions, **(kernels_version() if is_fused else {})}
 
 
 def with_parameters(info: ModelInfo, parameters: Parameters) -> ModelInfo:
@@ -174,6 +182,7 @@ def _choose(loaded: Loaded, readout: Readout, spec: TransformerSpec) -> Chosen:
             spec.engine,
             max_length=loaded.max_length,
             batch_tokens=loaded.max_batch_tokens,
+            kernels=spec.kernels,
         )
     if spec.engine == "packed":
         raise ServerStartError("deterministic: not with engine packed; leave engine at auto")

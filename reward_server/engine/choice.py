@@ -17,7 +17,7 @@ import structlog
 import torch
 
 from reward_server.engine.attention import NAME
-from reward_server.engine.packed import PackedEngine, RowsOnly
+from reward_server.engine.packed import PackedEngine, unpack
 from reward_server.engine.padded import (
     Forward,
     PaddedEngine,
@@ -26,7 +26,7 @@ from reward_server.engine.padded import (
 )
 from reward_server.engine.readout import LastHidden, Readout
 from reward_server.errors import ServerStartError
-from reward_server.specs import EngineChoice
+from reward_server.specs import EngineChoice, KernelChoice
 from reward_server.tokens import Labels, TokenInput
 
 TOLERANCE = 1e-4
@@ -52,7 +52,13 @@ class Chosen:
 
 
 def choose_engine(
-    backbone: Any, readout: Readout, choice: EngineChoice, *, max_length: int, batch_tokens: int
+    backbone: Any,
+    readout: Readout,
+    choice: EngineChoice,
+    *,
+    max_length: int,
+    batch_tokens: int,
+    kernels: KernelChoice = "auto",
 ) -> Chosen:
     """The engine of a decoder.
 
@@ -62,29 +68,31 @@ def choose_engine(
         choice: what the settings ask for.
         max_length: longest input in tokens.
         batch_tokens: budget of a batch.
+        kernels: of a packed pass on a CPU.
 
     Raises:
         ServerStartError: if packing is asked for and not possible.
     """
     if backbone.config._attn_implementation == NAME:  # a configuration that was packed before
-        _undo(backbone, "sdpa")
+        unpack(backbone, "sdpa")
     reason = "the settings ask for it" if choice == "padded" else why_not_packed(backbone)
     if reason is None:
-        reason = self_check(backbone, max_length=max_length)
+        reason = self_check(backbone, max_length=max_length, kernels=kernels)
     if reason is None:
-        return Chosen(PackedEngine(backbone, readout, batch_tokens=batch_tokens), None)
+        engine = PackedEngine(backbone, readout, batch_tokens=batch_tokens, kernels=kernels)
+        return Chosen(engine, None)
     if choice == "packed":
         raise ServerStartError(f"engine: packed is not possible: {reason}; leave it at auto")
     if choice == "auto":
         log.warning("engine.fell_back", engine="padded", reason=reason)
     # Where angles depend on the longest input of a batch, every input is computed alone.
     alone = _moving_rope(backbone.config) is not None
-    engine = PaddedEngine(
+    padded = PaddedEngine(
         backbone_forward(backbone, readout),
         device=backbone.device,
         max_batch_tokens=1 if alone else batch_tokens,
     )
-    return Chosen(engine, reason)
+    return Chosen(padded, reason)
 
 
 def why_not_packed(backbone: Any) -> str | None:
@@ -118,7 +126,7 @@ def _moving_rope(config: Any) -> str | None:
     return None
 
 
-def self_check(backbone: Any, *, max_length: int) -> str | None:
+def self_check(backbone: Any, *, max_length: int, kernels: KernelChoice = "auto") -> str | None:
     """Compares packed with plain hidden states of made-up inputs; ``None`` if they agree."""
     inputs = check_inputs(backbone.config.get_text_config().vocab_size, max_length=max_length)
     before = backbone.config._attn_implementation
@@ -131,15 +139,21 @@ def self_check(backbone: Any, *, max_length: int) -> str | None:
     except Exception as error:  # whatever a model's code does with tokens of its own vocabulary
         raise ServerStartError(f"model: its forward pass fails: {_line(error)}") from error
     try:
-        found = PackedEngine(backbone, readout, batch_tokens=0).forward(inputs)
+        packed = PackedEngine(backbone, readout, batch_tokens=0, kernels=kernels)
+        found = packed.forward(inputs)
     except Exception as error:  # whatever a model's code does with a strange attention function
         return f"its packed forward failed: {_line(error)}"
     finally:
-        _undo(backbone, before)
+        unpack(backbone, before)
     difference = relative_difference(expected, found)
     if difference > _tolerance(backbone):
         return f"its packed hidden states differ from plain ones by {difference:.2g} of their size"
-    log.info("engine.self_checked", engine="packed", relative_difference=difference)
+    log.info(
+        "engine.self_checked",
+        engine="packed",
+        fused_kernels=packed.is_fused,
+        relative_difference=difference,
+    )
     return None
 
 
@@ -195,14 +209,6 @@ def _tolerance(model: Any) -> float:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _undo(backbone: Any, implementation: str) -> None:
-    backbone.set_attn_implementation(implementation)
-    last = backbone.layers[-1] if hasattr(backbone, "layers") else None
-    narrowed = getattr(last, "mlp", None)
-    if last is not None and isinstance(narrowed, RowsOnly):
-        last.mlp = narrowed.inner
 
 
 def check_inputs(vocabulary: int, *, max_length: int) -> list[TokenInput]:

@@ -1,38 +1,49 @@
 """Prefix-packed forward passes: what inputs share is computed once, nothing is padded.
 
 Needs a decoder whose layers see earlier tokens through attention alone (see ``choice``). In the
-last layer only the rows that the head reads go through attention and MLP: later layers, which
-would need the others, do not exist. On a CPU a large batch is computed in parts, side by side.
+last layer only the rows that the head reads are queries and go through the MLP: later layers,
+which would need the others, do not exist. On a CPU a large batch is computed in parts, side by
+side, and small steps by fused kernels where there are some.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from reward_server.engine.attention import NAME, Layout, register
+from reward_server.engine.fused import fuse, separate
 from reward_server.engine.memory import memory_guard
 from reward_server.engine.packing import Packed, pack, sharing_order
 from reward_server.engine.parts import cut, shares_of
 from reward_server.engine.readout import Readout, Rows
 from reward_server.protocol import EngineName
+from reward_server.specs import KernelChoice
 from reward_server.tokens import Labels, TokenInput
 
 
 class PackedEngine:
-    """Scores batches with shared prefixes. The backbone's attention is switched for good."""
+    """Scores batches with shared prefixes. The backbone is changed until :func:`unpack`."""
 
     name: EngineName = "packed"
 
-    def __init__(self, backbone: Any, readout: Readout, *, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        readout: Readout,
+        *,
+        batch_tokens: int,
+        kernels: KernelChoice = "auto",
+    ) -> None:
         register()
         backbone.set_attn_implementation(NAME)
         self._backbone = backbone
         self._readout = readout
-        self._last_mlp = None if readout.needs_every_row else narrow_last_mlp(backbone)
+        self.is_fused = kernels == "auto" and fuse(backbone) > 0
+        self._narrowed = [] if readout.needs_every_row else narrow_last_layer(backbone)
         self._shares = shares_of(backbone.device, batch_tokens=batch_tokens)
 
     def order(self, inputs: Sequence[TokenInput]) -> tuple[list[int], list[int]]:
@@ -63,8 +74,9 @@ class PackedEngine:
         device = self._backbone.device
         last_rows = None if self._readout.needs_every_row else packed.last
         layers = self._backbone.config.get_text_config().num_hidden_layers
-        if self._last_mlp is not None:
-            self._last_mlp.keep(torch.tensor(sorted(set(packed.last)), device=device))
+        rows = torch.tensor(sorted(set(packed.last)), device=device)
+        for module in self._narrowed:
+            module.keep(rows)
         hidden_TD = self._backbone(
             input_ids=torch.tensor([packed.ids], device=device),
             position_ids=torch.tensor([packed.positions], device=device),
@@ -94,21 +106,50 @@ class RowsOnly(torch.nn.Module):
         if rows is None:
             result: torch.Tensor = self.inner(hidden_BTD)
             return result
-        out_BTD = torch.zeros_like(hidden_BTD)
-        out_BTD[:, rows] = self.inner(hidden_BTD[:, rows])
-        return out_BTD
+        found_BRE: torch.Tensor = self.inner(hidden_BTD[:, rows])
+        out_BTE = found_BRE.new_zeros(*hidden_BTD.shape[:2], found_BRE.shape[-1])
+        out_BTE[:, rows] = found_BRE
+        return out_BTE
 
 
-def narrow_last_mlp(backbone: Any) -> RowsOnly | None:
-    """Puts :class:`RowsOnly` around the last layer's MLP, where the model has the usual shape."""
+def narrow_last_layer(backbone: Any) -> list[RowsOnly]:
+    """Puts :class:`RowsOnly` around what of the last layer only its last rows need.
+
+    That is all but keys and values, where the model has the usual shape.
+    """
+    return [_narrow(owner, name) for owner, name in _ends(backbone)]
+
+
+def unpack(backbone: Any, attention: str) -> None:
+    """Gives a backbone back what an engine changed, with ``attention`` as its implementation."""
+    backbone.set_attn_implementation(attention)
+    separate(backbone)
+    for owner, name in _ends(backbone):
+        module = getattr(owner, name)
+        if isinstance(module, RowsOnly):
+            setattr(owner, name, module.inner)
+
+
+def _ends(backbone: Any) -> Iterator[tuple[Any, str]]:
+    """Modules behind the last layer's keys and values, as owner and name."""
     layers = getattr(backbone, "layers", None)
-    mlp = getattr(layers[-1], "mlp", None) if layers else None
-    if isinstance(mlp, RowsOnly):
-        return mlp
-    if layers is None or mlp is None or hasattr(mlp, "experts"):
-        return None
-    layers[-1].mlp = RowsOnly(mlp)
-    return layers[-1].mlp  # type: ignore[no-any-return]  # a module list's attribute is untyped
+    if not layers:
+        return
+    attention = getattr(layers[-1], "self_attn", None)
+    for name in ("q_proj", "o_proj"):
+        if isinstance(getattr(attention, name, None), torch.nn.Linear | RowsOnly):
+            yield attention, name
+    mlp = getattr(layers[-1], "mlp", None)
+    if mlp is not None and not hasattr(getattr(mlp, "inner", mlp), "experts"):
+        yield layers[-1], "mlp"
+
+
+def _narrow(owner: Any, name: str) -> RowsOnly:
+    module = getattr(owner, name)
+    if not isinstance(module, RowsOnly):
+        module = RowsOnly(module)
+        setattr(owner, name, module)
+    return module
 
 
 def _rows(hidden_TD: torch.Tensor, packed: Packed) -> Rows:

@@ -20,6 +20,7 @@ from reward_server.engine.build import (
     build_likelihood,
     with_parameters,
 )
+from reward_server.engine.fused import kernels_version, load_kernels
 from reward_server.errors import ServerStartError
 from reward_server.local import LocalEngine
 from reward_server.protocol import ChatMessage, Kind, ScoreGroup
@@ -67,7 +68,8 @@ def test_a_built_model_says_what_it_is(reward_model: Path) -> None:
     assert re.fullmatch("[0-9a-f]{16}", info.fingerprint)
     assert (info.engine, info.engine_reason) == ("packed", None)
     assert (info.max_length, info.device, info.is_deterministic) == (128, "cpu", False)
-    assert set(info.software) == {"medpref", "torch", "transformers"}
+    fused = kernels_version() if load_kernels() is not None else {}
+    assert set(info.software) == {"medpref", "torch", "transformers", *fused}
     head = info.identity.head
     assert head is not None
     assert (head.architecture, head.num_labels, head.pooling) == (

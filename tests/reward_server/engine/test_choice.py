@@ -190,7 +190,9 @@ def test_a_narrow_last_layer_leaves_no_trace_in_the_weights() -> None:
     model = make_classifier("llama")
     names = list(model.state_dict())
     chosen = choose(model)
-    assert isinstance(model.base_model.layers[-1].mlp, RowsOnly)
+    last = model.base_model.layers[-1]
+    narrowed = (last.mlp, last.self_attn.q_proj, last.self_attn.o_proj)
+    assert all(isinstance(module, RowsOnly) for module in narrowed)
     rewards(chosen)
     choose(model, "padded")
     assert list(model.state_dict()) == names
