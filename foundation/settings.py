@@ -9,7 +9,8 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -103,9 +104,10 @@ def _value(text: str) -> Any:
 
 
 def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
-    field = ".".join(str(part) for part in error["loc"])
+    keys, owner = _follow(model, error["loc"])
+    field = ".".join(keys)
     if error["type"] == "extra_forbidden":
-        return f"{field}: unknown key; {_suggestion(model, error['loc'])}"
+        return f"{field}: unknown key; {_suggestion(owner, keys[-1])}"
     if error["type"] == "missing":
         return f"{field}: missing; add it"
     message = error["msg"].removeprefix("Value error, ").replace("\n", " ")
@@ -114,24 +116,58 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> str:
     return f"{field}: {error['input']!r}: {message}"
 
 
-def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    known = _fields_at(model, location[:-1])
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+def _suggestion(owner: Any, key: str) -> str:
+    known = [name for each in _alternatives(owner) for name in getattr(each, "model_fields", ())]
+    close = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _follow(kind: Any, location: Sequence[int | str]) -> tuple[list[str], Any]:
+    """The keys of a location as a file has them, and the type that the last one belongs to.
+
+    Pydantic's locations also have the tag of each union's member, which no file has.
+    """
+    keys: list[str] = []
+    owner = kind
     for part in location:
-        field = model.model_fields.get(str(part))
-        inner = _model_in(field.annotation) if field else None
-        if inner is None:
-            break
-        model = inner
-    return list(model.model_fields)
+        tagged = _tagged(kind, part)
+        if tagged is not None:
+            kind = tagged
+            continue
+        keys.append(str(part))
+        owner, kind = kind, _inside(kind, part)
+    return keys, owner
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
+def _tagged(kind: Any, tag: int | str) -> Any:
+    """The member of a union that one of its fields tells by ``tag``; ``None`` if there is none."""
+    members = _alternatives(kind)
+    for member in members if len(members) > 1 else ():
+        fields = getattr(member, "model_fields", {}).values()
+        if any(
+            get_origin(each.annotation) is Literal and tag in get_args(each.annotation)
+            for each in fields
+        ):
+            return member
     return None
+
+
+def _inside(kind: Any, part: int | str) -> Any:
+    """The type of what lies under a key, or at a place, of a value of type ``kind``."""
+    for each in _alternatives(kind):
+        field = getattr(each, "model_fields", {}).get(str(part))
+        if field is not None:
+            return field.annotation
+        inner = get_args(each)
+        if inner:  # of a mapping the values, of a sequence the items
+            return inner[-1] if isinstance(part, str) else inner[0]
+    return None
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The members of a union; of anything else, itself."""
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [each for member in get_args(kind) for each in _alternatives(member)]
+    return [kind]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, model_validator
@@ -19,9 +20,23 @@ class Inner(Settings):
         return self
 
 
+class Walk(Settings):
+    kind: Literal["walk"]
+    steps: int = 1
+
+
+class Drive(Settings):
+    kind: Literal["drive"]
+    litres: float = 1.0
+
+
 class Outer(Settings):
     seed: int
     inner: Inner = Inner()
+    trips: dict[str, Annotated[Walk | Drive, Field(discriminator="kind")]] = Field(
+        default_factory=dict
+    )
+    rows: tuple[Inner, ...] = ()
 
 
 @pytest.fixture
@@ -65,6 +80,22 @@ def test_an_override_is_toml_or_else_text(text: str, value: object) -> None:
         pytest.param("seed.x=3", "seed is a value", id="a value is no section"),
         pytest.param("inner.windo=3", "inner.windo: unknown key; did you mean window?", id="typo"),
         pytest.param("inner.zzz=3", "known here: window, name", id="far from any key"),
+        pytest.param(
+            'trips.drive={kind="drive", litre=2}',
+            "trips.drive.litre: unknown key; did you mean litres?",
+            id="typo in a member of a union",
+        ),
+        pytest.param(
+            'trips.a={kind="walk", litres=2}',
+            "trips.a.litres: unknown key; known here: kind, steps",
+            id="key of another member",
+        ),
+        pytest.param(
+            'trips.a={kind="walk", steps="x"}', "trips.a.steps: 'x': Input", id="value in a member"
+        ),
+        pytest.param(
+            "rows=[{window=1}, {windo=1}]", "rows.1.windo: unknown key; did you mean w", id="row"
+        ),
         pytest.param("inner.window=0", "inner.window: 0: Input should be greater", id="range"),
         pytest.param("seed=many", "seed: 'many'", id="type"),
         pytest.param(

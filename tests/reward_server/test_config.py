@@ -135,9 +135,7 @@ def test_the_flag_of_an_artefact_goes_before_the_table() -> None:
 ONE_MODEL = '[models.a]\nkind = "rules"\nrules = [{rule = "length"}]\n'
 BAD_FILES = [
     pytest.param("", "missing; give --model, or --config with a [models.NAME]", id="nothing"),
-    pytest.param(
-        'model = "m"\n[models.default]\nkind = "judge"', "models.default.judge.url", id="m"
-    ),
+    pytest.param('model = "m"\n[models.default]\nkind = "judge"', "models.default.url", id="m"),
     pytest.param("prot = 1", "prot: unknown key; did you mean port?", id="typo"),
     pytest.param(
         f"port = 70000\n{ONE_MODEL}", "port: 70000: Input should be less than", id="range"
