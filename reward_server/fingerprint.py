@@ -27,11 +27,11 @@ TOKENIZER_PATTERNS = (
 """Files that decide how text becomes ids, in the layouts that transformers reads."""
 
 
-def identify(folder: Path, *, template: str, dtype: DType, head: Head) -> Identity:
-    """Reads every covered file of ``folder`` once."""
+def identify(folder: Path, *, tokenizer: Path, template: str, dtype: DType, head: Head) -> Identity:
+    """Reads every covered file of ``folder``, and of the tokenizer's folder, once."""
     return Identity(
         weights=digest(folder.glob("*.safetensors")),
-        tokenizer=digest(file for p in TOKENIZER_PATTERNS for file in folder.glob(p)),
+        tokenizer=digest(file for p in TOKENIZER_PATTERNS for file in tokenizer.glob(p)),
         template=text_digest(template),
         config=digest([folder / "config.json", *folder.glob("*.py")]),
         dtype=dtype,

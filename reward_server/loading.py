@@ -197,9 +197,10 @@ def _load_implicit(name: str, spec: ImplicitSpec, resources: Resources) -> Score
         update = {"model": spec.reference, "revision": spec.reference_revision}
         base = base.model_copy(update=update)
     reference = build_likelihood(name, find_source(base), base)
-    if reference.info.identity.tokenizer != policy.info.identity.tokenizer:
+    # It gets the policy's token ids, so its own template does not matter.
+    if reference.vocabulary != policy.vocabulary:
         raise ServerStartError(
-            f"reference: {base.model} has another tokenizer than the policy; give its reference"
+            f"reference: {base.model} has another vocabulary than the policy; give its reference"
         )
     if (reference.info.max_length or 0) < (policy.info.max_length or 0):
         raise ServerStartError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from reward_server.engine.packed import PackedEngine
 from reward_server.engine.padded import PaddedEngine, backbone_forward
 from reward_server.engine.readout import LastToken, LogProbability, Readout, capped
 from reward_server.errors import ServerStartError
-from reward_server.fingerprint import fingerprint, identify
+from reward_server.fingerprint import fingerprint, identify, text_digest
 from reward_server.protocol import Head, Identity, Kind, ModelInfo
 from reward_server.rendering import ChatRenderer, PairRenderer, Renderer
 from reward_server.specs import TransformerSpec
@@ -59,6 +59,9 @@ class Built:
     batch_tokens: int
     labels: tuple[str, ...] = ()
     """Names of the head's numbers, as the model's ``id2label`` has them."""
+
+    vocabulary: str = ""
+    """Digest of all tokens by their ids, where two models must read the same ones."""
 
 
 def build_classifier(name: str, source: Source, spec: TransformerSpec, kind: Kind) -> Built:
@@ -113,7 +116,9 @@ def build_likelihood(name: str, source: Source, spec: TransformerSpec) -> Built:
     readout = LogProbability(*_output_head(loaded), softcap=_softcap(loaded))
     renderers = _chat_renderers(loaded, marks_candidates=True)
     parts = _Parts(_choose(loaded, readout, spec), renderers, "implicit", "log_probability")
-    return _built(name, source, loaded, parts, spec)
+    tokens = sorted((number, token) for token, number in loaded.tokenizer.get_vocab().items())
+    built = _built(name, source, loaded, parts, spec)
+    return replace(built, vocabulary=text_digest(repr(tokens)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,13 @@ def _built(  # one call gathers all that a model is
         pooling=parts.pooling,
     )
     template = parts.new_renderer().template
-    identity = identify(source.folder, template=template, dtype=loaded.dtype, head=head)
+    identity = identify(
+        source.folder,
+        tokenizer=loaded.tokenizer_folder,
+        template=template,
+        dtype=loaded.dtype,
+        head=head,
+    )
     identity = identity.model_copy(update={"kind": parts.kind, "adapter": loaded.adapter})
     info = ModelInfo(
         name=name,

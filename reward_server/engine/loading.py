@@ -68,7 +68,9 @@ class Loaded:
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
-    folder: Path
+    tokenizer_folder: Path
+    """The adapter's, which was trained with it, where it has a tokenizer; else the model's."""
+
     device: str
     dtype: DType
     max_length: int
@@ -98,7 +100,9 @@ def _load(auto: Any, folder: Path, spec: TransformerSpec, adapter: Path | None) 
     if device == "cpu":
         keep_freed_memory()
     dtype = resolve_dtype(spec.dtype, device)
-    tokenizer = load_tokenizer(folder, spec)
+    has_tokenizer = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    tokenizer_folder = adapter if adapter is not None and has_tokenizer else folder
+    tokenizer = load_tokenizer(tokenizer_folder, spec)
     shapes = {} if adapter is None else adapter_shapes(adapter)
     model, missing = _read(auto, folder, spec, dtype, shapes)
     if adapter is not None:
@@ -112,13 +116,13 @@ def _load(auto: Any, folder: Path, spec: TransformerSpec, adapter: Path | None) 
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ServerStartError(
-            f"model: the tokenizer in {folder} has {len(tokenizer)} tokens and the model embeds "
-            f"{rows}; give the tokenizer that the model was trained with"
+            f"model: the tokenizer in {tokenizer_folder} has {len(tokenizer)} tokens and the model "
+            f"embeds {rows}; give the tokenizer that the model was trained with"
         )
     return Loaded(
         model=_placed(model, device, folder),
         tokenizer=tokenizer,
-        folder=folder,
+        tokenizer_folder=tokenizer_folder,
         device=device,
         dtype=dtype,
         max_length=resolve_max_length(spec.max_length, model.config),

@@ -17,7 +17,9 @@ OTHER_HEAD = HEAD.model_copy(update={"architecture": "Qwen3ForSequenceClassifica
 def fingerprint_of(
     folder: Path, *, template: str = "t", dtype: DType = "float32", head: Head = HEAD
 ) -> str:
-    return fingerprint(identify(folder, template=template, dtype=dtype, head=head))
+    return fingerprint(
+        identify(folder, tokenizer=folder, template=template, dtype=dtype, head=head)
+    )
 
 
 def test_a_fingerprint_is_16_hex_digits(model_folder: Path) -> None:

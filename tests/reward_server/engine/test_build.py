@@ -100,6 +100,19 @@ def test_what_decides_a_reward_decides_the_fingerprint(reward_model: Path, tmp_p
     assert len(set(fingerprints)) == 5
 
 
+def test_the_tokenizer_of_an_adapter_decides_the_fingerprint(
+    reward_model: Path, tmp_path: Path
+) -> None:
+    model = make_classifier("llama", vocab_size=len(TOKENIZER))
+    peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    bare = classifier(reward_model, adapter=tmp_path)
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template += "{# as the adapter was trained #}"
+    tokenizer.save_pretrained(tmp_path)
+    adapted = classifier(reward_model, adapter=tmp_path)
+    assert adapted.info.fingerprint != bare.info.fingerprint
+
+
 def test_how_a_reward_is_computed_does_not_change_the_fingerprint(reward_model: Path) -> None:
     built = [
         classifier(reward_model),

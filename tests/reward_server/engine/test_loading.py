@@ -168,6 +168,20 @@ def test_an_adapter_over_a_reward_model_gives_the_rewards_of_peft(
     assert expected != pytest.approx(plain_rewards(load(reward_model).model, INPUTS), abs=1e-2)
 
 
+def test_an_adapter_with_a_tokenizer_is_read_with_that_one(
+    reward_model: Path, tmp_path: Path
+) -> None:
+    train_adapter(reward_model, tmp_path)
+    bare = load(reward_model, adapter=tmp_path)
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load(reward_model, adapter=tmp_path)
+    assert bare.tokenizer.chat_template == TOKENIZER.chat_template
+    assert loaded.tokenizer.chat_template == tokenizer.chat_template
+    assert (bare.tokenizer_folder, loaded.tokenizer_folder) == (reward_model, tmp_path)
+
+
 def test_a_head_of_several_labels_may_come_with_the_adapter(
     language_model: Path, tmp_path: Path
 ) -> None:

@@ -250,8 +250,15 @@ def test_a_reference_that_reads_other_tokens_is_refused(policy: Path, tmp_path: 
     tokenizer = make_tokenizer()
     tokenizer.add_tokens(["<|new|>"])
     save_causal(tmp_path, tokenizer)
-    with pytest.raises(ServerStartError, match=r"reference: .* has another tokenizer than"):
+    with pytest.raises(ServerStartError, match=r"reference: .* has another vocabulary than"):
         load(policy, reference=str(tmp_path))
+
+
+def test_a_reference_with_a_template_of_its_own_is_taken(policy: Path, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    save_causal(tmp_path, tokenizer)
+    assert load(policy, reference=str(tmp_path)).info.identity.kind == "implicit"
 
 
 def test_a_reference_that_reads_less_is_refused(policy: Path, tmp_path: Path) -> None:
