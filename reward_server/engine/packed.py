@@ -1,21 +1,20 @@
 """Prefix-packed forward passes: what inputs share is computed once, nothing is padded.
 
 Needs a decoder whose layers see earlier tokens through attention alone (see ``choice``). In the
-last layer only the rows that the head reads are queries and go through the MLP: later layers,
-which would need the others, do not exist. On a CPU a large batch is computed in parts, side by
-side, and small steps by fused kernels where there are some.
+last layer only the rows that the head reads are computed. On a CPU a large batch is computed in
+parts, side by side, and small steps by fused kernels where there are some.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from reward_server.engine.attention import NAME, Layout, register
 from reward_server.engine.fused import fuse, separate
+from reward_server.engine.last_layer import narrow, widen
 from reward_server.engine.memory import memory_guard
 from reward_server.engine.packing import Packed, pack, sharing_order
 from reward_server.engine.parts import cut, shares_of
@@ -43,7 +42,7 @@ class PackedEngine:
         self._backbone = backbone
         self._readout = readout
         self.is_fused = kernels == "auto" and fuse(backbone) > 0
-        self._narrowed = [] if readout.needs_every_row else narrow_last_layer(backbone)
+        self._narrowed = [] if readout.needs_every_row else narrow(backbone)
         self._shares = shares_of(backbone.device, batch_tokens=batch_tokens)
 
     def order(self, inputs: Sequence[TokenInput]) -> tuple[list[int], list[int]]:
@@ -86,70 +85,11 @@ class PackedEngine:
         return self._readout(_rows(hidden_TD, packed), inputs)
 
 
-class RowsOnly(torch.nn.Module):
-    """Applies a module that treats every row alike to some rows; the others become zero.
-
-    Which rows is told before each forward pass, on the thread that makes it.
-    """
-
-    def __init__(self, inner: torch.nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self._told = threading.local()
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Says which rows the next forward pass of this thread needs."""
-        self._told.rows = rows
-
-    def forward(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
-        rows: torch.Tensor | None = getattr(self._told, "rows", None)
-        if rows is None:
-            result: torch.Tensor = self.inner(hidden_BTD)
-            return result
-        found_BRE: torch.Tensor = self.inner(hidden_BTD[:, rows])
-        out_BTE = found_BRE.new_zeros(*hidden_BTD.shape[:2], found_BRE.shape[-1])
-        out_BTE[:, rows] = found_BRE
-        return out_BTE
-
-
-def narrow_last_layer(backbone: Any) -> list[RowsOnly]:
-    """Puts :class:`RowsOnly` around what of the last layer only its last rows need.
-
-    That is all but keys and values, where the model has the usual shape.
-    """
-    return [_narrow(owner, name) for owner, name in _ends(backbone)]
-
-
 def unpack(backbone: Any, attention: str) -> None:
     """Gives a backbone back what an engine changed, with ``attention`` as its implementation."""
     backbone.set_attn_implementation(attention)
     separate(backbone)
-    for owner, name in _ends(backbone):
-        module = getattr(owner, name)
-        if isinstance(module, RowsOnly):
-            setattr(owner, name, module.inner)
-
-
-def _ends(backbone: Any) -> Iterator[tuple[Any, str]]:
-    """Modules behind the last layer's keys and values, as owner and name."""
-    layers = getattr(backbone, "layers", None)
-    if not layers:
-        return
-    attention = getattr(layers[-1], "self_attn", None)
-    for name in ("q_proj", "o_proj"):
-        if isinstance(getattr(attention, name, None), torch.nn.Linear | RowsOnly):
-            yield attention, name
-    mlp = getattr(layers[-1], "mlp", None)
-    if mlp is not None and not hasattr(getattr(mlp, "inner", mlp), "experts"):
-        yield layers[-1], "mlp"
-
-
-def _narrow(owner: Any, name: str) -> RowsOnly:
-    module = getattr(owner, name)
-    if not isinstance(module, RowsOnly):
-        module = RowsOnly(module)
-        setattr(owner, name, module)
-    return module
+    widen(backbone)
 
 
 def _rows(hidden_TD: torch.Tensor, packed: Packed) -> Rows:

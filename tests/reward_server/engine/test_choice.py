@@ -15,7 +15,7 @@ from reward_server.engine.choice import (
     choose_padding,
     relative_difference,
 )
-from reward_server.engine.packed import RowsOnly
+from reward_server.engine.last_layer import RowsOnly
 from reward_server.engine.readout import LastToken
 from reward_server.errors import ServerStartError
 from reward_server.specs import EngineChoice
