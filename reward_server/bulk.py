@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from corpora.errors import CorpusError
+from corpora.streams import file_sha256
 from foundation.errors import JobError
 from reward_server.bulk_output import Line, Partial, Pins
-from reward_server.bulk_records import SUFFIXES, BulkError, Item, file_sha256, read_items
+from reward_server.bulk_records import SUFFIXES, BulkError, Item, read_items
 from reward_server.client import AsyncRewardClient, StreamedGroup
 from reward_server.errors import FingerprintMismatch, RewardServerError
 from reward_server.protocol import CandidateResult, ItemError, ScoreGroup

@@ -19,8 +19,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from corpora.streams import PARQUET, load_pyarrow
 from foundation.errors import JobError
-from reward_server.bulk_records import PARQUET, BulkError, load_pyarrow
+from reward_server.bulk_records import BulkError
 from reward_server.protocol import OnOverflow
 
 ROW_GROUP = 10_000

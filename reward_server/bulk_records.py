@@ -13,11 +13,9 @@ at a time, or one batch of rows. Knows nothing of servers.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,17 +24,14 @@ from pydantic import ValidationError
 from corpora.conversation import Conversation, Message
 from corpora.errors import CorpusError
 from corpora.records import Record
+from corpora.streams import JSON_LINES, PARQUET, stream_records
 from foundation.errors import UserError
 from reward_server.protocol import ScoreGroup
 
-JSON_LINES, PARQUET = (".jsonl", ".ndjson"), (".parquet",)
 SUFFIXES = (*JSON_LINES, *PARQUET)
 
 COLUMNS = ("id", "reference", "messages", "prompt", "candidates", "responses", "chosen", "rejected")
 """All that is read of a record."""
-
-ROWS_READ = 256
-"""Rows of a Parquet input in memory at a time."""
 
 
 class BulkError(UserError):
@@ -62,81 +57,11 @@ def read_items(path: Path, limit: int | None = None) -> Iterator[Item]:
     Raises:
         CorpusError: naming the file that cannot be read, or file, line and field of the first
             record that cannot be scored.
-        BulkError: if it is a Parquet file and there is nothing to read it with.
     """
     read = None
-    for record in islice(read_records(path), limit):
+    for record in islice(stream_records(path, columns=COLUMNS), limit):
         read = read or find_form(record)
         yield Item(record, to_group(record, *read(record)))
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file of JSON lines, blank ones skipped, or of a Parquet file.
-
-    Raises:
-        CorpusError: naming the file that cannot be read, or file and line of what is no record.
-        BulkError: if it is a Parquet file and there is nothing to read it with.
-    """
-    if not path.is_file():  # nor a pipe, since whoever checks a file reads it more than once
-        raise CorpusError(f"{path}: no such file; name one with records")
-    try:
-        yield from _rows(path) if path.suffix in PARQUET else _lines(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CorpusError(f"{path}: cannot be read ({reason}); name another file") from None
-
-
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _lines(path: Path) -> Iterator[Record]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield Record(f"{path}:{number}", number, _object(f"{path}:{number}", line))
-
-
-def _object(where: str, line: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # malformed JSON, or bytes that are no text
-        raise CorpusError(f"{where}: malformed JSON: {error}; mend it") from None
-    if not isinstance(row, dict):
-        raise CorpusError(f"{where}: expected a JSON object, got {type(row).__name__}; mend it")
-    return row
-
-
-def _rows(path: Path) -> Iterator[Record]:
-    arrow, parquet = load_pyarrow()
-    try:
-        with parquet.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name in COLUMNS]
-            batches = file.iter_batches(ROWS_READ, columns=columns)
-            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, row in enumerate(rows, start=1):
-                yield Record(f"{path}: row {number}", number, row)
-    except arrow.ArrowException as error:
-        raise CorpusError(f"{path}: cannot be read as Parquet: {error}; write it again") from None
-
-
-def load_pyarrow() -> tuple[Any, Any]:
-    """The modules ``pyarrow`` and ``pyarrow.parquet``.
-
-    Raises:
-        BulkError: if they are not installed.
-    """
-    try:
-        import pyarrow  # type: ignore[import-untyped]  # noqa: PLC0415 - a client needs none
-        import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: PLC0415
-    except ImportError:
-        raise BulkError(
-            "*.parquet: needs pyarrow, which is not installed; `pip install pyarrow`, or give"
-            " JSON lines"
-        ) from None
-    return pyarrow, pyarrow.parquet
 
 
 Read = Callable[[Record], tuple[Conversation, list[str]]]

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from corpora.streams import file_sha256
 from foundation.errors import UserError
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
 from medpref.commands.servers import ModelSettings, meet
 from reward_server import canary
-from reward_server.bulk_records import file_sha256, read_items
+from reward_server.bulk_records import read_items
 from reward_server.calibration import Calibration, fit
 from reward_server.canary import (
     FULL_PRECISION_TOLERANCE,

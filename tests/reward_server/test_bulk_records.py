@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ import pyarrow.parquet  # type: ignore[import-untyped]  # ships no types
 import pytest
 
 from corpora.errors import CorpusError
-from corpora.records import Record
-from reward_server import bulk_records
-from reward_server.bulk_records import file_sha256, read_items
+from reward_server.bulk_records import read_items
 
 QUESTION = {"role": "user", "content": "What helps a cold?"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -185,7 +182,7 @@ def test_all_records_of_a_file_have_the_form_of_the_first(tmp_path: Path) -> Non
     ("line", "words"),
     [
         pytest.param('{"prompt": ', "malformed JSON", id="torn"),
-        pytest.param("[1]", "expected a JSON object, got list", id="list"),
+        pytest.param("[1]", "expected a JSON object, got \\[", id="list"),
     ],
 )
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str, words: str) -> None:
@@ -228,25 +225,6 @@ def test_what_is_no_file_is_one_line(tmp_path: Path, name: str) -> None:
         next(read_items(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
-def test_a_file_that_cannot_be_read_is_one_line(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path) -> Iterator[Record]:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(bulk_records, "_lines", refuse)
-    monkeypatch.setattr(bulk_records, "_rows", refuse)
-    (tmp_path / name).touch()
-    with pytest.raises(CorpusError, match=r": cannot be read \(Permission denied\); name another"):
-        next(read_items(tmp_path / name))
-
-
 def test_a_limit_reads_no_further(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [*groups(5), {"broken": True}])
     assert [item.id for item in read_items(source, 4)] == ["q0", "q1", "q2", "q3"]
-
-
-def test_a_file_is_known_by_its_bytes(tmp_path: Path) -> None:
-    source = write(tmp_path / "in.jsonl", groups(5))
-    assert file_sha256(source) == hashlib.sha256(source.read_bytes()).hexdigest()
