@@ -123,7 +123,7 @@ async def score_file(
         Where it ended: ``done`` is ``total``.
 
     Raises:
-        BulkError: if an earlier run was another job, or another process is at it.
+        JournalError: if an earlier run was another job, or another process is at it.
         FingerprintMismatch: if another model is served than the client expects, or it changed.
         JobError: if the server refuses a group and the job stops at that, or if it fails.
         RewardServerUnreachable: if the server does not answer.
@@ -141,13 +141,13 @@ async def score_file(
         limit=job.limit,
     )
     with Partial(job.target, pins, restart=job.restart) as partial:
-        progress = BulkProgress(partial.lines, checked.records, partial.lines, info.fingerprint)
+        progress = BulkProgress(partial.count, checked.records, partial.count, info.fingerprint)
         on_progress(progress)
-        items = islice(read_items(job.source, job.limit), partial.lines, None)
+        items = islice(read_items(job.source, job.limit), partial.count, None)
         async with aclosing(_score(client, items, info.fingerprint)) as scored:
             async for item, group in scored:
                 line = to_line(item, group, info.fingerprint, on_error=job.on_error)
-                partial.append(line)
+                partial.append(line.to_json())
                 progress = progress.after(line)
                 on_progress(progress)
         partial.finish()

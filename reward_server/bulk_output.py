@@ -7,21 +7,14 @@ Knows neither the input nor the server.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from corpora.streams import PARQUET, load_pyarrow
-from foundation.errors import JobError
-from reward_server.bulk_records import BulkError
+from foundation.journal import Journal, writing
 from reward_server.protocol import OnOverflow
 
 ROW_GROUP = 10_000
@@ -61,10 +54,9 @@ class Line:
         return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
-class Pins(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Pins:
     """What decides the output, and so must not change while a job is unfinished."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: str
     fingerprint: str
@@ -72,22 +64,8 @@ class Pins(BaseModel):
     on_overflow: OnOverflow
     limit: int | None
 
-    def check(self, now: Pins, where: Path) -> None:
-        """Holds a job that goes on against the one that was begun.
 
-        Raises:
-            BulkError: naming the first thing that differs.
-        """
-        for name, before in self:
-            after = getattr(now, name)
-            if before != after:
-                raise BulkError(
-                    f"{where}: begun with {name} {before!r}, now it is {after!r}; give what it"
-                    " began with, or begin anew with --restart"
-                )
-
-
-class Partial:
+class Partial(Journal):
     """The lines of an unfinished job, safe from being killed; use it as a context manager.
 
     Args:
@@ -96,40 +74,17 @@ class Partial:
         restart: whether lines of an earlier run may go.
 
     Raises:
-        BulkError: if its lines are of another job, or another process is at it.
+        JournalError: if its lines are of another job, or another process is at it.
     """
 
     def __init__(self, target: Path, pins: Pins, *, restart: bool) -> None:
         self._target = target
-        self._path = target.with_name(target.name + ".partial")
-        self._pins_path = target.with_name(target.name + ".partial.json")
-        self._file = self._path.open("a+b", buffering=0)  # a line that failed is not tried again
-        try:
-            self._lock()
-            if restart:
-                self._file.truncate(0)
-            self._hold(pins)
-            self.lines = self._drop_torn_line()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def append(self, line: Line) -> None:
-        """Adds a line that a kill of this process does not lose.
-
-        Raises:
-            JobError: if it cannot be written.
-        """
-        rest = memoryview(line.to_json().encode() + b"\n")
-        with _writing(self._path):
-            while rest:
-                rest = rest[self._file.write(rest) :]
+        super().__init__(
+            target.with_name(target.name + ".partial"),
+            asdict(pins),
+            restart=restart,
+            advice="name another OUT or begin anew with --restart",
+        )
 
     def finish(self) -> None:
         """Makes the target of the lines, whole or not at all.
@@ -137,63 +92,16 @@ class Partial:
         Raises:
             JobError: if it cannot be written.
         """
-        with _writing(self._target):
-            os.fsync(self._file.fileno())
+        with writing(self._target):
+            self.sync()
             if self._target.suffix in PARQUET:
-                whole = self._path.with_name(self._path.name + ".parquet")
-                write_parquet(self._path, whole)
+                whole = self.path.with_name(self.path.name + ".parquet")
+                write_parquet(self.path, whole)
                 whole.replace(self._target)
-                self._path.unlink()
+                self.path.unlink()
             else:
-                self._path.replace(self._target)
-            self._pins_path.unlink()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BulkError(
-                f"{self._path}: another process is writing it; wait for it or name another OUT"
-            ) from None
-
-    def _hold(self, pins: Pins) -> None:
-        if self._path.stat().st_size:
-            self._read_pins().check(pins, self._path)
-            return
-        fresh = self._pins_path.with_suffix(".new")
-        fresh.write_text(pins.model_dump_json() + "\n", encoding="utf-8")
-        fresh.replace(self._pins_path)
-
-    def _read_pins(self) -> Pins:
-        try:
-            return Pins.model_validate_json(self._pins_path.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            raise BulkError(
-                f"{self._path}: no telling of which job it is ({self._pins_path.name} is missing or"
-                " damaged); name another OUT or begin anew with --restart"
-            ) from None
-
-    def _drop_torn_line(self) -> int:
-        """Leaves whole lines only and counts them."""
-        self._file.seek(0)
-        lines, end, read = 0, 0, 0
-        while chunk := self._file.read(1 << 20):
-            lines += chunk.count(b"\n")
-            end = read + chunk.rfind(b"\n") + 1 if b"\n" in chunk else end
-            read += len(chunk)
-        self._file.truncate(end)
-        return lines
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise JobError(
-            f"{path}: cannot be written ({error.strerror or error}); make room and start again: the"
-            " job goes on where it was"
-        ) from None
+                self.path.replace(self._target)
+            self.drop_pins()
 
 
 def write_parquet(lines: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from corpora.errors import CorpusError
 from foundation.errors import JobError
+from foundation.journal import JournalError
 from reward_server.bulk import BulkJob, BulkProgress, check_job, score_file
 from reward_server.bulk_output import BESIDE
 from reward_server.bulk_records import BulkError
@@ -201,7 +202,7 @@ def test_a_job_does_not_go_on_as_another_one(
         score(source, target, on_progress=kill_after(3))
     if records := change.pop("source", None):
         write(source, records)
-    with pytest.raises(BulkError) as stop:
+    with pytest.raises(JournalError) as stop:
         score(source, target, **change)
     assert words in str(stop.value)
     assert str(stop.value).endswith("or begin anew with --restart")

@@ -12,9 +12,9 @@ import pyarrow  # type: ignore[import-untyped]  # ships no types
 import pyarrow.parquet  # type: ignore[import-untyped]  # ships no types
 import pytest
 
+from foundation.journal import JournalError
 from reward_server import bulk_output
 from reward_server.bulk_output import BESIDE, Line, Partial, Pins
-from reward_server.bulk_records import BulkError
 
 PINS = Pins(input="i", fingerprint="f", model="m", on_overflow="error", limit=None)
 PLAIN = Line(
@@ -40,7 +40,7 @@ RICH = replace(
 def write(target: Path, *lines: Line) -> Path:
     with Partial(target, PINS, restart=False) as partial:
         for line in lines:
-            partial.append(line)
+            partial.append(line.to_json())
         partial.finish()
     return target
 
@@ -84,12 +84,12 @@ def test_a_parquet_output_is_written_a_row_group_at_a_time(
 def test_whole_lines_are_gone_on_with_and_a_torn_one_is_dropped(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with Partial(target, PINS, restart=False) as partial:
-        partial.append(PLAIN)
+        partial.append(PLAIN.to_json())
     with (tmp_path / "out.jsonl.partial").open("a") as file:
         file.write('{"line": 2, "id')
     with Partial(target, PINS, restart=False) as partial:
-        assert partial.lines == 1
-        partial.append(RICH)
+        assert partial.count == 1
+        partial.append(RICH.to_json())
         partial.finish()
     assert [record["line"] for record in read(target)] == [1, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
@@ -98,14 +98,14 @@ def test_whole_lines_are_gone_on_with_and_a_torn_one_is_dropped(tmp_path: Path) 
 def test_lines_of_nobody_knows_what_are_not_gone_on_with(tmp_path: Path) -> None:
     lines = tmp_path / "out.jsonl.partial"
     lines.write_text("{}\n")
-    with pytest.raises(BulkError, match="no telling of which job"):
+    with pytest.raises(JournalError, match="no telling of which job"):
         Partial(tmp_path / "out.jsonl", PINS, restart=False)
     assert lines.read_text() == "{}\n"
     with Partial(tmp_path / "out.jsonl", PINS, restart=True) as partial:
-        assert partial.lines == 0
+        assert partial.count == 0
 
 
 def test_two_processes_do_not_write_one_output(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
-    with Partial(target, PINS, restart=False), pytest.raises(BulkError, match="another process"):
+    with Partial(target, PINS, restart=False), pytest.raises(JournalError, match="another process"):
         Partial(target, PINS, restart=False)
