@@ -1,0 +1,1 @@
+"""Readers of question suites, one file a published layout."""

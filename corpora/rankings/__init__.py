@@ -1,0 +1,1 @@
+"""Readers of ranked groups, one file a published layout."""
