@@ -113,6 +113,9 @@ class ScoreRequest(Wire):
     """Milliseconds from arrival after which the caller has no use for the rewards: what has not
     begun by then is not computed, and the answer is 504."""
 
+    use_cache: bool = True
+    """Whether a reward may be one that was computed before; if not, all are computed anew."""
+
 
 class ItemError(Wire):
     """Why one candidate has no reward."""

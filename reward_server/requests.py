@@ -61,6 +61,9 @@ class ClientOptions:
     """Sent with every request as a bearer token."""
 
     lane: Lane = "interactive"
+    use_cache: bool = True
+    """Whether a reward may be one that the server computed before."""
+
     deadline_seconds: float | None = None
     """What one call may take, all its requests, attempts and pauses included; in a stream, what
     one request may take. Kept to within one attempt to connect."""
@@ -125,6 +128,7 @@ class Terms:
                 on_overflow=self.options.on_overflow,
                 expected_fingerprint=self.expected_fingerprint,
                 lane=self.options.lane,
+                use_cache=self.options.use_cache,
             )
 
     def score_exchange(self, http: Http, job: ScoreRequest) -> Steps[list[Part]]:

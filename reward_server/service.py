@@ -106,6 +106,7 @@ class BoundService:
             on_overflow=request.on_overflow,
             lane=request.lane,
             deadline=_deadline(request.deadline_ms),
+            uses_cache=request.use_cache,
             on_tokens=charge.take,
         )
         async with served.lease():

@@ -82,11 +82,11 @@ async def test_only_answers_of_a_model_name_one(http: httpx.AsyncClient) -> None
 async def test_the_scorer_is_told_how_the_caller_wants_it(
     http: httpx.AsyncClient, scorer: FakeScorer
 ) -> None:
-    sent = body(on_overflow="truncate", lane="bulk", deadline_ms=60_000)
+    sent = body(on_overflow="truncate", lane="bulk", deadline_ms=60_000, use_cache=False)
     assert (await http.post("/v1/score", json=sent)).status_code == 200
     ((groups, call),) = scorer.calls
     assert groups == ["q1"]
-    assert (call.on_overflow, call.lane, call.uses_cache) == ("truncate", "bulk", True)
+    assert (call.on_overflow, call.lane, call.uses_cache) == ("truncate", "bulk", False)
     assert 0 < call.deadline < float("inf")
 
 

@@ -34,6 +34,7 @@ REQUEST: dict[str, Any] = {
     "expected_fingerprint": None,
     "lane": "interactive",
     "deadline_ms": None,
+    "use_cache": True,
 }
 
 

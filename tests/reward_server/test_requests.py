@@ -69,6 +69,7 @@ def test_a_job_becomes_requests_as_its_terms_say() -> None:
         model="medical",
         on_overflow="truncate",
         lane="bulk",
+        use_cache=False,
         groups_per_request=3,
         candidates_per_request=6,
     )
@@ -76,7 +77,7 @@ def test_a_job_becomes_requests_as_its_terms_say() -> None:
     requests = list(Terms(options, "feed").requests(groups))
     assert [len(request.groups) for request in requests] == [2, 2, 1]
     assert [one for request in requests for one in request.groups] == groups
-    said = {"model": "medical", "on_overflow": "truncate", "lane": "bulk"}
+    said = {"model": "medical", "on_overflow": "truncate", "lane": "bulk", "use_cache": False}
     said["expected_fingerprint"] = "feed"
     for request in requests:
         assert request.model_dump(include=set(said)) == said
