@@ -1,0 +1,1 @@
+"""Best of N: what choosing by reward gains over voting and over chance, on the same samples."""
