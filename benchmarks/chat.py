@@ -1,0 +1,171 @@
+"""A client of any OpenAI-compatible chat endpoint: a judge that is asked in words.
+
+A request that met a busy or broken endpoint is sent again; what stays without an answer is an
+error, never an empty text. Every wait has a bound. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from benchmarks.errors import BenchmarkError
+from corpora.conversation import Conversation
+from foundation.errors import JobError
+from reward_server.client import RetryPolicy
+
+KEEPALIVE_SECONDS = 2.0
+"""Idle connections are dropped before vLLM does it (5 s): a request must not meet the closing."""
+
+CONNECT_SECONDS = 5.0
+
+
+class ChatFailed(JobError):
+    """An endpoint gave no usable answer, retries included. Never quotes what was asked."""
+
+    def __init__(self, message: str, *, is_refusal: bool = False) -> None:
+        super().__init__(message)
+        self.is_refusal = is_refusal
+        """Whether it concerns this one request, and the endpoint may answer others."""
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Answer(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+
+
+class ChatClient:
+    """Asks one model; use it as an async context manager.
+
+    Args:
+        base_url: the endpoint with its version, such as ``http://127.0.0.1:8000/v1``.
+        model: what the endpoint calls the model.
+        api_key: sent as a bearer token.
+        concurrency: requests under way together.
+        answer_seconds: what one attempt may take.
+        retry: when to try again.
+        transport: what carries requests, for tests.
+        sleep: waits a number of seconds, for tests.
+
+    Raises:
+        BenchmarkError: if ``base_url`` is not the URL of an endpoint.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first two have defaults
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        answer_seconds: float = 120.0,
+        retry: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
+        if url.scheme not in ("http", "https") or not url.host:
+            raise BenchmarkError(
+                f"judge: {base_url!r} is no endpoint; write it as http://host:port/v1"
+            )
+        self.model = model
+        self._url = url
+        self._slots = asyncio.Semaphore(concurrency)
+        self._retry = retry or RetryPolicy()
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(
+            headers={} if api_key is None else {"authorization": f"Bearer {api_key}"},
+            timeout=httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def ask(
+        self,
+        conversation: Conversation,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> str:
+        """The text of one answer.
+
+        Raises:
+            ChatFailed: if the endpoint refuses, is out of reach, or cut the answer at
+                ``max_tokens``: half an answer may say the opposite of the whole.
+        """
+        body = {
+            "model": self.model,
+            "messages": conversation.to_dicts(),
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "seed": seed,
+        }
+        async with self._slots:
+            response = await self._post(body)
+        try:
+            choice = _Answer.model_validate_json(response.content).choices[0]
+        except ValidationError:
+            raise ChatFailed(f"{self._url}: the answer is no chat completion") from None
+        if choice.finish_reason == "length":
+            raise ChatFailed(
+                f"the answer was cut at max_tokens {max_tokens}; raise it", is_refusal=True
+            )
+        return choice.message.content or ""
+
+    async def _post(self, body: dict[str, object]) -> httpx.Response:
+        attempt, waited = 0, 0.0
+        while True:
+            attempt += 1
+            outcome = await self._send(body)
+            if isinstance(outcome, httpx.Response) and outcome.is_success:
+                return outcome
+            pause = self._retry.pause(attempt, waited=waited, asked_for=_asked_for(outcome))
+            if pause is None or not _is_passing(outcome):
+                raise self._failure(outcome)
+            waited += pause
+            await self._sleep(pause)
+
+    async def _send(self, body: dict[str, object]) -> httpx.Response | httpx.TransportError:
+        try:
+            return await self._http.post(self._url, json=body)
+        except httpx.TransportError as error:
+            return error
+
+    def _failure(self, outcome: httpx.Response | httpx.TransportError) -> ChatFailed:
+        if isinstance(outcome, httpx.TransportError):
+            reason = str(outcome) or type(outcome).__name__
+            return ChatFailed(f"{self._url}: no answer ({reason}); start it or correct the URL")
+        status = outcome.status_code
+        is_refusal = status in (400, 413, 422)
+        return ChatFailed(f"{self._url}: answered {status}", is_refusal=is_refusal)
+
+
+def _is_passing(outcome: httpx.Response | httpx.TransportError) -> bool:
+    """Whether the same request may be answered later."""
+    if isinstance(outcome, httpx.TransportError):
+        return not isinstance(outcome, httpx.ReadTimeout)
+    return outcome.status_code in (408, 429) or outcome.is_server_error
+
+
+def _asked_for(outcome: httpx.Response | httpx.TransportError) -> float:
+    header = outcome.headers.get("retry-after", "") if isinstance(outcome, httpx.Response) else ""
+    return float(header) if header.isdecimal() else 0.0
