@@ -26,6 +26,8 @@ def find_files(source: str, *, split: str | None = None) -> list[Path]:
     Raises:
         CorpusError: if there is no such file, or no file of the split; one line with the fix.
     """
+    if not source:
+        raise CorpusError("source: empty; give the path of the data, or owner/name on the hub")
     path = Path(source)
     if path.is_file():
         return [path]
@@ -55,9 +57,14 @@ def _is_of_split(path: Path, folder: Path, split: str) -> bool:
 
 
 def _fetch(source: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - local files need none
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
-
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 - local files need none
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    except ImportError:
+        raise CorpusError(
+            f"{source}: no such file or folder here, and asking the hub needs huggingface_hub,"
+            " which is not installed; `pip install huggingface_hub`, or give the path of the data"
+        ) from None
     name, _, revision = source.partition("@")
     patterns = [f"*{suffix}" for suffix in SUFFIXES]
     try:
