@@ -1,0 +1,125 @@
+"""The reward benchmarks: where each one's data is, and by which published rule it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from benchmarks import medical_rewardbench, preference_sets, rewardbench, rewardbench2, rm_bench
+from benchmarks.boards import Board
+from benchmarks.scored import ScoredGroup, Ties
+
+
+class Rule(Protocol):
+    """The scoring rule of a benchmark. Groups without all their rewards are left out."""
+
+    def __call__(self, groups: Sequence[ScoredGroup], *, ties: Ties) -> Board:
+        """All scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A reward benchmark."""
+
+    name: str
+    """As on the command line."""
+
+    title: str
+    board: Rule
+    ties: Ties
+    """What equal rewards are worth by the published rule."""
+
+    format: str | None
+    """Layout of the data, as the readers of ranked groups call it; ``None`` if it may be any."""
+
+    hub: str | None = None
+    """Name of the data set on the Hugging Face hub."""
+
+    split: str | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Groups of each subset in the whole benchmark; empty if it has no fixed size."""
+
+    sources: tuple[str, ...] = ()
+    """Where the rule is published."""
+
+    has_own_ties: bool = False
+    """Whether the rule itself says what equal rewards are worth, so that ``ties`` cannot."""
+
+    @property
+    def fair_ties(self) -> Ties:
+        """What a rule that knows nothing of the candidates is given for equal ones."""
+        return self.ties if self.has_own_ties else "half"
+
+    @property
+    def size(self) -> int | None:
+        """Groups in the whole benchmark; none if it has no fixed size."""
+        return sum(self.sizes.values()) or None
+
+
+_SUITES = (
+    Suite(
+        name="rewardbench",
+        title=rewardbench.NAME,
+        board=rewardbench.board,
+        ties="loss",
+        format="reward-bench",
+        hub="allenai/reward-bench",
+        split="filtered",
+        sizes=rewardbench.SIZES,
+        sources=(
+            "arXiv 2403.13787",
+            "github.com/allenai/reward-bench rewardbench/constants.py",
+            "github.com/allenai/reward-bench analysis/get_benchmark_results.py",
+        ),
+    ),
+    Suite(
+        name="rewardbench2",
+        title=rewardbench2.NAME,
+        board=rewardbench2.board,
+        ties="loss",
+        has_own_ties=True,
+        format="reward-bench-2",
+        hub="allenai/reward-bench-2",
+        split="test",
+        sizes=rewardbench2.SIZES,
+        sources=(
+            "arXiv 2506.01937",
+            "github.com/allenai/reward-bench scripts/run_v2.py",
+            "github.com/allenai/reward-bench rewardbench/utils.py",
+        ),
+    ),
+    Suite(
+        name="medical-rewardbench",
+        title=medical_rewardbench.NAME,
+        board=medical_rewardbench.board,
+        ties="half",
+        format="ultramedical-preference",
+        hub="TsinghuaC3I/UltraMedical-Preference",
+        split="test",
+        sizes=medical_rewardbench.SIZES,
+        sources=("arXiv 2406.03949",),
+    ),
+    Suite(
+        name="rm-bench",
+        title=rm_bench.NAME,
+        board=rm_bench.board,
+        ties="loss",
+        format="rm-bench",
+        hub="THU-KEG/RM-Bench",
+        split="train",
+        sizes=rm_bench.SIZES,
+        sources=("arXiv 2410.16184", "github.com/THU-KEG/RM-Bench scripts/utils.py"),
+    ),
+    Suite(
+        name="pairs",
+        title="Preference pairs",
+        board=preference_sets.board,
+        ties="loss",
+        format=None,
+    ),
+)
+
+SUITES: Mapping[str, Suite] = MappingProxyType({suite.name: suite for suite in _SUITES})
+"""All reward benchmarks by name."""
