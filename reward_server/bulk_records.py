@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from corpora.conversation import Conversation, Message
+from corpora.conversation import Conversation
 from corpora.errors import CorpusError
+from corpora.rankings.turns import read_answer, read_conversation, read_preference, refuse
 from corpora.records import Record
 from corpora.streams import JSON_LINES, PARQUET, stream_records
 from foundation.errors import UserError
@@ -101,46 +101,27 @@ def to_group(record: Record, conversation: Conversation, candidates: list[str]) 
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
-        _refuse(record, field, problem["msg"].removeprefix("Value error, "))
+        refuse(record, field, f"{problem['msg'].removeprefix('Value error, ')}; mend it")
 
 
 def _group(record: Record) -> tuple[Conversation, list[str]]:
-    return _conversation(record, "messages"), _texts(record, "candidates")
+    return read_conversation(record, "messages"), record.texts("candidates")
 
 
 def _answers(field: str) -> Read:
-    return lambda record: (_conversation(record, "prompt"), _texts(record, field))
+    return lambda record: (read_conversation(record, "prompt"), record.texts(field))
 
 
 def _messages(record: Record) -> tuple[Conversation, list[str]]:
-    head, response = _answered(record, "messages")
-    if not head:
-        _refuse(record, "messages", "a response without a conversation")
-    return Conversation(head), [response]
+    response = read_answer(record, "messages")
+    if not response.head:
+        refuse(record, "messages", "a response without a conversation; give what it answers")
+    return Conversation(response.head), [response.text]
 
 
 def _preference(record: Record) -> tuple[Conversation, list[str]]:
-    head, chosen = _answered(record, "chosen")
-    other, rejected = _answered(record, "rejected")
-    if head != other:
-        _refuse(record, "rejected", "answers another conversation than chosen")
-    if record.fields.get("prompt") is None:
-        if not head:
-            _refuse(record, "prompt", "missing, and chosen and rejected do not repeat it")
-        return Conversation(head), [chosen, rejected]
-    prompt = _conversation(record, "prompt").messages
-    return Conversation(_behind(record, prompt, head)), [chosen, rejected]
-
-
-def _behind(
-    record: Record, prompt: tuple[Message, ...], head: tuple[Message, ...]
-) -> tuple[Message, ...]:
-    """The conversation of a prompt and what chosen and rejected have in common."""
-    if not head or head[0].role == "assistant":  # they go on where the prompt ends
-        return prompt + head
-    if not any(head[start : start + len(prompt)] == prompt for start in range(len(head))):
-        _refuse(record, "prompt", "is not part of the conversation that chosen and rejected repeat")
-    return head
+    preference = read_preference(record, prompt="prompt")
+    return preference.conversation, [preference.chosen, preference.rejected]
 
 
 FORMS: tuple[tuple[frozenset[str], Read], ...] = (
@@ -152,55 +133,10 @@ FORMS: tuple[tuple[frozenset[str], Read], ...] = (
 )
 
 
-def _conversation(record: Record, field: str) -> Conversation:
-    """A conversation from a question or from messages."""
-    value = record.fields.get(field)
-    if isinstance(value, str) and field == "prompt":
-        return Conversation.ask(value)
-    return _read(record, field, _dicts(record, field))
-
-
-def _answered(record: Record, field: str) -> tuple[tuple[Message, ...], str]:
-    """The messages before a response, and the response."""
-    value = record.fields.get(field)
-    if isinstance(value, str) and field != "messages":
-        return (), value
-    *head, last = _dicts(record, field) or [{}]
-    response = last.get("content")
-    if last.get("role") != "assistant" or not isinstance(response, str):
-        _refuse(record, field, "does not end with a text of the assistant")
-    return (_read(record, field, head).messages if head else ()), response
-
-
-def _read(record: Record, field: str, messages: list[dict[str, Any]]) -> Conversation:
-    try:
-        return Conversation.from_dicts(messages)
-    except CorpusError as error:
-        _refuse(record, field, str(error))
-
-
-def _dicts(record: Record, field: str) -> list[dict[str, Any]]:
-    value = record.fields.get(field)
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        _refuse(record, field, "is no list of messages" if field in record.fields else "missing")
-    return value
-
-
-def _texts(record: Record, field: str) -> list[str]:
-    value = record.fields.get(field)
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        _refuse(record, field, "is no list of texts" if field in record.fields else "missing")
-    return value
-
-
 def _id(record: Record) -> str | None:
     value = record.fields.get("id")
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, int) or isinstance(value, bool):
-        _refuse(record, "id", "is neither text nor a whole number")
+        refuse(record, "id", "is neither text nor a whole number; mend it")
     return str(value)
-
-
-def _refuse(record: Record, field: str, problem: str) -> NoReturn:
-    raise CorpusError(f"{record.where}: {field}: {problem}; mend the record or leave it out")

@@ -114,7 +114,7 @@ def test_a_record_is_a_conversation_with_its_candidates(
     [
         pytest.param({"text": "hello"}, "no form that can be scored", id="no form"),
         pytest.param(
-            {"prompt": "a?", "candidates": "b"}, "candidates: is no list of texts", id="text"
+            {"prompt": "a?", "candidates": "b"}, "candidates: expected a list of texts", id="text"
         ),
         pytest.param({"prompt": "a?", "candidates": []}, "candidates: Tuple should", id="none"),
         pytest.param(
@@ -132,7 +132,9 @@ def test_a_record_is_a_conversation_with_its_candidates(
             "prompt: messages[0].role: 'tool'",
             id="role",
         ),
-        pytest.param({"prompt": 7, "candidates": ["b"]}, "prompt: is no list of", id="number"),
+        pytest.param(
+            {"prompt": 7, "candidates": ["b"]}, "prompt: expected text or messages", id="number"
+        ),
         pytest.param(
             {"messages": [QUESTION]}, "messages: does not end with a text of the", id="no response"
         ),
@@ -150,7 +152,7 @@ def test_a_record_is_a_conversation_with_its_candidates(
                 "chosen": [QUESTION, says("a")],
                 "rejected": [QUESTION, says("b")],
             },
-            "prompt: is not part of the conversation",
+            "prompt: is not part of what the answers repeat",
             id="another prompt",
         ),
         pytest.param(
