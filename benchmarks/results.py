@@ -119,7 +119,7 @@ class Counts(_Model):
     """Without a reward for each candidate: in no score."""
 
     ties: int = 0
-    """Whose candidates all rank equal: in no score."""
+    """Of those scored, the ones whose candidates all rank equal: in no score."""
 
     bad_records: int = 0
     """That could not be read and were skipped, as asked."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from benchmarks import medical_rewardbench, preference_sets, rewardbench, rewardbench2, rm_bench
 from benchmarks.boards import Board
+from benchmarks.rewardbench2 import JudgeMode
 from benchmarks.scored import ScoredGroup, Ties
 
 
@@ -16,6 +17,13 @@ class Rule(Protocol):
     """The scoring rule of a benchmark. Groups without all their rewards are left out."""
 
     def __call__(self, groups: Sequence[ScoredGroup], *, ties: Ties) -> Board:
+        """All scores."""
+
+
+class JudgeRule(Protocol):
+    """The scoring rule of a benchmark for a generative judge, which may fail to answer."""
+
+    def __call__(self, groups: Sequence[ScoredGroup], *, mode: JudgeMode) -> Board:
         """All scores."""
 
 
@@ -46,6 +54,30 @@ class Suite:
 
     has_own_ties: bool = False
     """Whether the rule itself says what equal rewards are worth, so that ``ties`` cannot."""
+
+    judge_board: JudgeRule | None = None
+    """The rule for a generative judge, where it is another one."""
+
+    def score(
+        self,
+        groups: Sequence[ScoredGroup],
+        *,
+        ties: Ties | None = None,
+        judge_mode: JudgeMode | None = None,
+    ) -> Board:
+        """All scores, by the rule for whoever gave the rewards.
+
+        Args:
+            groups: those without all their rewards are left out, or counted as a judge's rule says.
+            ties: what equal rewards are worth; ``None`` for the published rule.
+            judge_mode: how a generative judge was asked; ``None`` for a reward model.
+
+        Raises:
+            BenchmarkError: if the groups are not those of the benchmark, or none is scored.
+        """
+        if judge_mode is not None and self.judge_board is not None:
+            return self.judge_board(groups, mode=judge_mode)
+        return self.board(groups, ties=ties or self.ties)
 
     @property
     def fair_ties(self) -> Ties:
@@ -80,6 +112,7 @@ _SUITES = (
         board=rewardbench2.board,
         ties="loss",
         has_own_ties=True,
+        judge_board=rewardbench2.judge_board,
         format="reward-bench-2",
         hub="allenai/reward-bench-2",
         split="test",
