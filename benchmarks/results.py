@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,8 @@ from benchmarks.errors import ScoresError
 Interval95 = tuple[float, float]
 
 RESULTS = "results.json"
+
+R = TypeVar("R", bound=BaseModel)
 
 
 class _Model(BaseModel):
@@ -156,14 +158,23 @@ class Results(_Model):
 
 
 def read_results(path: Path) -> Results:
-    """The results in a file, or in a folder's ``results.json``.
+    """The results of a reward model in a file, or in a folder's ``results.json``.
+
+    Raises:
+        ScoresError: naming the file and the field that does not fit.
+    """
+    return load_results(Results, path)
+
+
+def load_results(kind: type[R], path: Path) -> R:
+    """The results of a kind in a file, or in a folder's ``results.json``.
 
     Raises:
         ScoresError: naming the file and the field that does not fit.
     """
     file = path / RESULTS if path.is_dir() else path
     try:
-        return Results.model_validate_json(file.read_bytes())
+        return kind.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise ScoresError(
             f"{file}: no such file; give the output folder of an evaluation"
@@ -174,7 +185,7 @@ def read_results(path: Path) -> Results:
         raise ScoresError(f"{file}: {field}: {problem['msg']}; evaluate again") from None
 
 
-def write_results(path: Path, results: Results) -> None:
+def write_results(path: Path, results: BaseModel) -> None:
     """Writes the results, whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     content = json.dumps(results.model_dump(mode="json"), indent=2, ensure_ascii=False)

@@ -25,13 +25,18 @@ from policy.protocol import (
     Candidate,
     ChatAnswer,
     CompletionAnswer,
+    ContinuedAnswer,
     FinishReason,
     ModelsAnswer,
     SampledGroup,
     SamplingParameters,
+    TokenizeAnswer,
     chat_request,
+    common_length,
+    continuation_request,
     load_request,
     logprobs_request,
+    tokenize_request,
 )
 
 __all__ = [
@@ -149,6 +154,46 @@ class AsyncPolicyClient:
             ),
         )
 
+    async def continuation_logprobs(
+        self,
+        conversation: Conversation,
+        continuations: Sequence[str],
+        *,
+        lead: str = "",
+        version: str,
+    ) -> tuple[tuple[float, ...], ...]:
+        """How likely a response goes on with each of these texts: logprobs token by token.
+
+        Where the tokenizer joins the end of what stands before with the beginning of a text, the
+        logprobs of all texts begin with that token, so that their sums stay comparable.
+
+        Args:
+            conversation: what is answered.
+            continuations: the texts, none empty.
+            lead: what the response begins with, before each of them.
+            version: the policy version.
+
+        Raises:
+            PolicyServerUnreachable: if no attempt reached the server.
+            PolicyRequestFailed: if the server refused.
+        """
+        assert all(continuations), "an empty text has no tokens"
+        before = await self._draw(
+            "/tokenize",
+            tokenize_request(conversation, lead, version=version),
+            TokenizeAnswer.model_validate_json,
+        )
+        answers = [
+            await self._draw(
+                "/v1/chat/completions",
+                continuation_request(conversation, lead + text, version=version),
+                _read_continued,
+            )
+            for text in continuations
+        ]
+        start = min(common_length(before.tokens, answer.prompt_token_ids) for answer in answers)
+        return tuple(answer.logprobs_from(start) for answer in answers)
+
     async def versions(self) -> tuple[str, ...]:
         """Everything that is served, the base first.
 
@@ -249,6 +294,12 @@ def _read(path: str, response: httpx.Response, read: Callable[[bytes], T]) -> T:
         return read(response.content)
     except (ValueError, LookupError) as error:
         raise _failed(path, response, f"an answer that does not fit: {error}") from error
+
+
+def _read_continued(content: bytes) -> ContinuedAnswer:
+    answer = ContinuedAnswer.model_validate_json(content)
+    answer.logprobs_from(1)  # the first token has none
+    return answer
 
 
 def _failed(path: str, response: httpx.Response, detail: str) -> PolicyRequestFailed:

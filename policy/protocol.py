@@ -140,6 +140,28 @@ class CompletionAnswer(_Wire):
         )
 
 
+class ContinuedAnswer(_Wire):
+    """vLLM's answer to :func:`continuation_request`."""
+
+    prompt_token_ids: list[int]
+    prompt_logprobs: list[dict[int, _TokenLogprob] | None]
+
+    def logprobs_from(self, start: int) -> tuple[float, ...]:
+        """One logprob for each token from place ``start`` on.
+
+        Raises:
+            ValueError, LookupError: if the answer is about other tokens.
+        """
+        pairs = zip(self.prompt_token_ids, self.prompt_logprobs, strict=True)
+        return tuple((entry or {})[token].logprob for token, entry in list(pairs)[start:])
+
+
+class TokenizeAnswer(_Wire):
+    """vLLM's answer to :func:`tokenize_request`."""
+
+    tokens: list[int]
+
+
 class _ServedModel(_Wire):
     id: str
     root: str = ""
@@ -202,9 +224,44 @@ def logprobs_request(token_ids: Sequence[int], *, version: str) -> dict[str, Any
     }
 
 
+def continuation_request(
+    conversation: Conversation, continuation: str, *, version: str
+) -> dict[str, Any]:
+    """Body of ``POST /v1/chat/completions`` that scores a response that has only begun."""
+    return {
+        "model": version,
+        **_open_ended(conversation, continuation),
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "prompt_logprobs": 0,
+        "return_token_ids": True,
+    }
+
+
+def tokenize_request(conversation: Conversation, lead: str, *, version: str) -> dict[str, Any]:
+    """Body of ``POST /tokenize`` for a conversation whose response begins with ``lead``."""
+    return {"model": version, **_open_ended(conversation, lead)}
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Tokens that two sequences begin with alike."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
 def load_request(version: str, adapter: Path) -> dict[str, str]:
     """Body of ``POST /v1/load_lora_adapter``; the server may run in another working folder."""
     return {"lora_name": version, "lora_path": str(adapter.absolute())}
+
+
+def _open_ended(conversation: Conversation, text: str) -> dict[str, Any]:
+    """The fields that render a conversation up to where a response would go on after ``text``."""
+    begun = [{"role": "assistant", "content": text}] if text else []
+    return {
+        "messages": [*conversation.to_dicts(), *begun],
+        "add_generation_prompt": not text,
+        "continue_final_message": bool(text),
+    }
 
 
 def _candidate(choice: _Choice, seed: int) -> Candidate:

@@ -221,6 +221,71 @@ def test_logprobs_need_a_prompt_and_a_response(prompt: list[int], response: list
     assert not server.requests
 
 
+def tokenized(*tokens: int) -> httpx.Response:
+    return httpx.Response(200, json={"tokens": list(tokens)})
+
+
+def continued(**logprobs: float) -> httpx.Response:
+    """An answer about the tokens 1, 2 and those that are named: ``t7=-0.5``."""
+    tokens = {int(name[1:]): logprob for name, logprob in {"t1": 0.0, **logprobs}.items()}
+    scored = [{str(token): {"logprob": logprob}} for token, logprob in tokens.items()]
+    answer = {"prompt_token_ids": list(tokens), "prompt_logprobs": [None, *scored[1:]]}
+    return httpx.Response(200, json=answer | {"choices": []})
+
+
+def continue_with(policy: AsyncPolicyClient, *texts: str, lead: str = "") -> Any:
+    asked = policy.continuation_logprobs(QUESTION, texts, lead=lead, version="r1")
+    return asyncio.run(asked)
+
+
+def test_continuations_are_scored_from_where_they_begin() -> None:
+    answers = [continued(t2=-9, t7=-0.5), continued(t2=-9, t8=-1.5, t9=-2.5)]
+    server = Server(tokenized(1, 2), *answers)
+    assert continue_with(client(server), "A", "BB", lead="So (") == ((-0.5,), (-1.5, -2.5))
+    before, first, second = (json.loads(request.content) for request in server.requests)
+    assert [request.url.path for request in server.requests] == [
+        "/tokenize",
+        *["/v1/chat/completions"] * 2,
+    ]
+    begun = {"role": "assistant", "content": "So ("}
+    assert before == {
+        "model": "r1",
+        "messages": [*QUESTION.to_dicts(), begun],
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    }
+    assert first == before | {
+        "messages": [*QUESTION.to_dicts(), begun | {"content": "So (A"}],
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "prompt_logprobs": 0,
+        "return_token_ids": True,
+    }
+    assert second["messages"][-1]["content"] == "So (BB"
+
+
+def test_without_a_lead_the_response_begins_where_the_template_lets_it() -> None:
+    server = Server(tokenized(1, 2), continued(t2=-9, t7=-0.5))
+    continue_with(client(server), "A")
+    before = json.loads(server.requests[0].content)
+    assert before["messages"] == QUESTION.to_dicts()
+    assert (before["add_generation_prompt"], before["continue_final_message"]) == (True, False)
+
+
+def test_a_token_across_the_border_counts_for_every_continuation() -> None:
+    """The first text makes another token of the lead's end: both are scored from there."""
+    server = Server(tokenized(1, 2, 3), continued(t2=-1, t30=-2), continued(t2=-1, t3=-4, t5=-8))
+    assert continue_with(client(server), "A", "B") == ((-2,), (-4, -8))
+
+
+def test_continuations_without_logprobs_are_a_failed_request() -> None:
+    answer = {"prompt_token_ids": [1, 2], "prompt_logprobs": [None, {"3": {"logprob": -1.0}}]}
+    policy = client(Server(tokenized(1), httpx.Response(200, json=answer)))
+    with pytest.raises(PolicyRequestFailed, match="does not fit"):
+        continue_with(policy, "A")
+    assert policy.failed_requests == 1
+
+
 def test_what_changes_the_served_set_is_sent_once() -> None:
     server = Server(refusal(500, "out of memory"))
     policy = client(server)
@@ -355,6 +420,30 @@ def test_logprobs_are_those_of_a_float32_forward_before_temperature_and_top_p(
     expected = trainer.logprobs(prompt, candidate.token_ids, adapter=None)
     assert scored == pytest.approx(expected, abs=1e-3)
     assert candidate.logprob == pytest.approx(sum(expected), abs=1e-3)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("lead", ["", "The answer is ("])
+def test_continuations_are_as_likely_as_in_a_float32_forward(
+    policy_server: RunningPolicy, trainer: TrainerView, lead: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    texts = ["A)", "Saline rinses help.", "x"]
+
+    async def draw() -> tuple[tuple[float, ...], ...]:
+        async with AsyncPolicyClient(policy_server.url) as policy:
+            return await policy.continuation_logprobs(QUESTION, texts, lead=lead, version="base")
+
+    tokenizer = AutoTokenizer.from_pretrained(policy_server.model)
+    before, *full = (
+        tokenizer.encode(lead + text, add_special_tokens=False) for text in ("", *texts)
+    )
+    assert all(ids[: len(before)] == before for ids in full), "no token runs across the border"
+    prompt = (*trainer.prompt_token_ids(QUESTION), *before)
+    for found, ids in zip(asyncio.run(draw()), full, strict=True):
+        expected = trainer.logprobs(prompt, ids[len(before) :], adapter=None)
+        assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.integration

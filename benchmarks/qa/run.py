@@ -1,0 +1,120 @@
+"""All questions of all suites in all modes: a bounded number under way, each kept when answered.
+
+What a killed run had answered is not asked again; questions that failed are. A server that goes
+away ends the asking, and what was answered by then is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.qa.answered import Answered, Mode, journal_path, read_answered
+from benchmarks.qa.asking import Asker
+from benchmarks.qa.options import QaConfig
+from benchmarks.qa.suites import Suite
+from benchmarks.window import in_order
+from corpora.questions.choice import ChoiceQuestion
+from foundation.journal import Journal, Pin
+from policy.client import AsyncPolicyClient
+from policy.errors import PolicyRequestFailed, PolicyServerUnreachable
+
+
+class OnProgress(Protocol):
+    """Is told how far a suite is in a mode."""
+
+    def __call__(self, task: str, done: int, total: int, /) -> None: ...
+
+
+async def check_server(policy: AsyncPolicyClient, version: str) -> None:
+    """Meets the server before anything is asked.
+
+    Raises:
+        BenchmarkError: if nobody answers, or the version is not served.
+        PolicyRequestFailed: if it answers as no policy server does.
+    """
+    if not await policy.ready():
+        raise BenchmarkError(
+            f"--server: {policy.base_url}: nobody answers; start one with `medpref serve policy`,"
+            " or correct the URL"
+        )
+    served = await policy.versions()
+    if version not in served:
+        known = ", ".join(served) or "none"
+        raise BenchmarkError(f"--version: {version} is not served; there are: {known}")
+
+
+async def ask_all(
+    policy: AsyncPolicyClient,
+    config: QaConfig,
+    suites: list[Suite],
+    *,
+    on_progress: OnProgress,
+) -> str | None:
+    """Asks what is not answered yet; returns what ended it early, if anything did.
+
+    Raises:
+        JournalError: if answers in the folder are of another job.
+        CorpusError: if the questions cannot be read again.
+    """
+    try:
+        for suite in suites:
+            path = journal_path(config.folder, suite.name)
+            with Journal(path, pins(config, suite), restart=config.restart) as journal:
+                for mode in config.modes:
+                    await _ask(Asker(policy, config, mode), suite, mode, journal, on_progress)
+                journal.sync()
+    except (PolicyServerUnreachable, PolicyRequestFailed) as failure:
+        return str(failure)
+    return None
+
+
+def pins(config: QaConfig, suite: Suite) -> Mapping[str, Pin]:
+    """What decides the answers of a suite. Modes are not among them: one may be added."""
+    return {
+        "suite": suite.name,
+        "questions": suite.digest,
+        "version": config.version,
+        "form": config.form,
+        "max_tokens": config.max_tokens,
+        "samples": config.samples,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "scored_by": config.scored_by,
+        "normalise": config.normalise,
+        "seed": config.seed,
+    }
+
+
+async def _ask(
+    asker: Asker, suite: Suite, mode: Mode, journal: Journal, on_progress: OnProgress
+) -> None:
+    done = _answered(journal.path, mode)
+    task = f"{suite.name}, {mode}"
+    count = sum(number < suite.size for number in done)
+    on_progress(task, count, suite.size)
+
+    async def answer(asked: tuple[int, ChoiceQuestion]) -> Answered:
+        answered = await asker.ask(suite, *asked)
+        journal.append(answered.model_dump_json())  # now, not when its turn comes
+        return answered
+
+    open_questions = (asked for asked in suite.stream() if asked[0] not in done)
+    async with aclosing(in_order(open_questions, answer, width=asker.width)) as answers:
+        async for _ in answers:
+            count += 1
+            on_progress(task, count, suite.size)
+
+
+def _answered(path: Path, mode: Mode) -> set[int]:
+    """The questions that have an answer; one that failed is asked again."""
+    return set(_numbers(path, mode))
+
+
+def _numbers(path: Path, mode: Mode) -> Iterator[int]:
+    for line in read_answered(path):
+        if line.mode == mode and line.error is None:
+            yield line.number
