@@ -27,10 +27,11 @@ from benchmarks.rewardbench2 import JudgeMode
 from benchmarks.scored import ScoredGroup
 from benchmarks.stored_scores import read_scores
 from benchmarks.suites import SUITES, Suite
-from benchmarks.tables import OVERALL, Table, bracket, decimal, percent, to_markdown, to_rich
+from benchmarks.tables import OVERALL, Table, bracket, percent, to_markdown, to_rich
 from foundation.errors import UserError
 from foundation.journal import writing
 from foundation.parsing import Parser
+from foundation.words import decimal
 
 JSON, MARKDOWN = "compare.json", "compare.md"
 NO_GAIN = 1e-9

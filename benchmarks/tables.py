@@ -15,8 +15,8 @@ from rich.text import Text
 
 from benchmarks.published import PublishedRow
 from benchmarks.results import Interval95, Results, Score, Sensitivity
+from foundation.words import NOTHING, decimal, tiny
 
-NOTHING = "–"
 OVERALL = "Overall"
 INTERVAL = "95 % interval"
 NOT_ALL = "these are not all groups of the benchmark"
@@ -57,11 +57,6 @@ class Table:
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), "a cell for every column"
-
-
-def decimal(value: float | None, places: int = 1) -> str:
-    """``−0.31``; a dash where there is no value, and no minus before a zero."""
-    return NOTHING if value is None else f"{value:z,.{places}f}".replace("-", "−")
 
 
 def percent(share: float | None, places: int = 1) -> str:
@@ -200,7 +195,7 @@ def asked_again(results: Results) -> Table:
         title="Asked again",
         columns=("", "largest change of a reward", "orders changed", "groups"),
         rows=tuple(
-            (words, small(again.largest_change), f"{again.changed_order:,}", f"{again.n:,}")
+            (words, tiny(again.largest_change), f"{again.changed_order:,}", f"{again.n:,}")
             for words, again in found.items()
         ),
     )
@@ -254,13 +249,6 @@ def alternatives(results: Results) -> Table:
             for name, score in scores.items()
         ),
     )
-
-
-def small(value: float | None) -> str:
-    """``4.1e−06``; ``0`` for no change at all, from a thousandth up ``0.050``."""
-    if value is None or value >= 0.001:
-        return decimal(value, 3)
-    return f"{value:.1e}".replace("-", "−") if value else "0"
 
 
 def to_rich(table: Table) -> RichTable:

@@ -18,6 +18,7 @@ from benchmarks.page.drawings import Chart, Reference, Strip
 from benchmarks.published import PublishedRow
 from benchmarks.results import Results, Score
 from foundation.journal import writing
+from foundation.words import NOTHING, decimal
 
 LONGER_WINS = "A rule that prefers the longer candidate"
 
@@ -80,9 +81,9 @@ def flatten(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{before}{name}.")
         elif isinstance(value, list | tuple):
-            yield f"{before}{name}", ", ".join(map(str, value)) or tables.NOTHING
+            yield f"{before}{name}", ", ".join(map(str, value)) or NOTHING
         else:
-            yield f"{before}{name}", tables.NOTHING if value is None else str(value)
+            yield f"{before}{name}", NOTHING if value is None else str(value)
 
 
 def _scores(results: Results, published: Sequence[PublishedRow]) -> Chart:
@@ -162,6 +163,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["square"] = drawings.SQUARE
-    named = (tables.decimal, tables.percent, tables.bracket)
+    named = (decimal, tables.percent, tables.bracket)
     environment.filters |= {function.__name__: function for function in named}
     return environment

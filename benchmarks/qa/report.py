@@ -12,16 +12,15 @@ from benchmarks.qa.results import QaResults
 from benchmarks.results import Score
 from benchmarks.tables import (
     INTERVAL,
-    NOTHING,
     OVERALL,
     Table,
     bracket,
-    decimal,
     percent,
     places_of,
     ranked,
     sources,
 )
+from foundation.words import NOTHING, decimal
 
 SHORT = {
     "med_qa": "MedQA",

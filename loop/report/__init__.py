@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from corpora.preference import read_pairs
+from foundation.words import count, decimal, duration, share, span, tiny
 from loop.folder import RunFolder, write_whole
 from loop.ledger import connect, read_groups
 from loop.report import charts, words
@@ -75,7 +76,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["charts"] = charts
-    named = (words.decimal, words.span, words.share, words.duration, words.tiny, words.count)
+    named = (decimal, span, share, duration, tiny, count)
     environment.filters |= {function.__name__: function for function in (*named, shorten)}
     return environment
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from loop.report.words import Interval, decimal, span
+from foundation.words import Interval, decimal, span
 
 WIDTH, HEIGHT = 320, 196
 LEFT, RIGHT = 46, 308

@@ -92,7 +92,7 @@ def test_the_page_shows_everything_that_is_in_the_results() -> None:
         "A rule that prefers the longer candidate: 60.3 %",
         "Under another question",
         "at most half as long",
-        "4.1e−06",
+        "4.1 × 10⁻⁶",
         "endpoint.url",
         "http://127.0.0.1:8100",
         "5f0c91d2a4b7e833",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
+from foundation.words import SPACE
 from loop.report import words
-from loop.report.words import SPACE, tell_cautions, tell_result
+from loop.report.words import tell_cautions, tell_result
 from loop.summary import Summary
 from tests.loop.report.runs import NOWHERE, play, skip, sum_up, without_gold
 
@@ -16,60 +13,6 @@ PLAYED = [play(1, step=1), play(2, step=1.6, decision="refused"), play(3, step=2
 
 def tell(summary: Summary) -> str:
     return tell_result(summary, planned=3, questions=160).replace(SPACE, " ")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(-0.314, "−0.31"), (1234.5, "1,234.50"), (-0.001, "0.00"), (None, "–"), (0, "0.00")],
-)
-def test_decimal(value: float | None, text: str) -> None:
-    assert words.decimal(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.26, "+0.26"), (-0.04, "−0.04"), (0.0, "0.00"), (-0.001, "0.00"), (None, "–")],
-)
-def test_signed(value: float | None, text: str) -> None:
-    assert words.signed(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.012, "12 ms"),
-        (0.9, "0.9 s"),
-        (4.24, "4.2 s"),
-        (42.4, "42 s"),
-        (192, "3 min 12 s"),
-        (3900, "1 h 05 min"),
-        (3599.7, "1 h 00 min"),
-        (None, "–"),
-    ],
-)
-def test_duration(seconds: float | None, text: str) -> None:
-    assert words.duration(seconds).replace(SPACE, " ") == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(4.1e-6, "4.1 × 10⁻⁶"), (0.05, "0.050"), (1.2e-12, "1.2 × 10⁻¹²"), (0, "0"), (None, "–")],
-)
-def test_tiny(value: float | None, text: str) -> None:
-    assert words.tiny(value).replace(SPACE, " ") == text
-
-
-@given(st.floats(0, 1e7))
-def test_a_duration_never_shows_sixty_of_anything(seconds: float) -> None:
-    assert not set(words.duration(seconds).split(SPACE)[2:]) & {"60"}
-
-
-@pytest.mark.parametrize(
-    ("clauses", "text"),
-    [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c"), ([], "")],
-)
-def test_listed(clauses: list[str], text: str) -> None:
-    assert words.listed(clauses) == text
 
 
 def test_growth_says_longer_shorter_or_as_long() -> None:
