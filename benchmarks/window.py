@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from itertools import islice
 from typing import TypeVar
 
@@ -17,9 +17,10 @@ async def in_order(
 ) -> AsyncGenerator[R, None]:
     """The results of ``work`` on each item, in the order of the items.
 
-    ``items`` is read at most ``2 * width`` ahead of what was taken; at most ``width`` are worked on
-    together. The first failure ends the others and is raised. Close it (``contextlib.aclosing``) to
-    leave early.
+    At most ``width`` items are worked on together, and at most ``2 * width`` are read before the
+    first of them has given its result: a slow one does not leave the others idle at once. A failure
+    is raised in its item's place, so what stands before it is not lost; it ends the others, and so
+    does closing the generator (``contextlib.aclosing``).
     """
     slots = asyncio.Semaphore(width)
     window: deque[asyncio.Task[R]] = deque()
@@ -35,19 +36,10 @@ async def in_order(
             window.extend(asyncio.ensure_future(run(item)) for item in room)
             if not window:
                 return
-            await _first(window)
-            yield window.popleft().result()
+            result = await window[0]
+            window.popleft()
+            yield result
     finally:
         for task in window:
             task.cancel()
         await asyncio.gather(*window, return_exceptions=True)
-
-
-async def _first(window: Sequence[asyncio.Task[R]]) -> None:
-    """Waits for the first task, or for the failure of any."""
-    while not window[0].done():
-        pending = [task for task in window if not task.done()]
-        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in window:
-            if task.done() and (error := task.exception()):
-                raise error

@@ -17,6 +17,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
@@ -36,8 +37,8 @@ from benchmarks.harness.tokens import (
     split_pair,
     with_one_start,
 )
-from benchmarks.harness.window import ask_each
 from benchmarks.harness.wire import HarnessClient, TokensAnswer
+from benchmarks.window import in_order
 from foundation.settings import check
 
 try:
@@ -334,14 +335,20 @@ class PolicyLM(LM):  # type: ignore[misc]  # the harness has no types
         """The answers in the order of the items, each kept as it comes."""
         with tqdm(total=len(items), desc=title, disable=is_quiet or not items) as bar:
 
-            def done(index: int, answer: R) -> None:
+            async def one(numbered: tuple[int, T]) -> R:
+                index, item = numbered
+                answer = await ask(item)
                 if keep:
                     keep(index, answer)
                 bar.update()
+                return answer
 
-            return self._runner.run(
-                ask_each(items, ask, done, window=self.arguments.num_concurrent)
-            )
+            async def every() -> list[R]:
+                width = self.arguments.num_concurrent
+                async with aclosing(in_order(enumerate(items), one, width=width)) as answers:
+                    return [answer async for answer in answers]
+
+            return self._runner.run(every())
 
 
 register_model(NAME)(PolicyLM)

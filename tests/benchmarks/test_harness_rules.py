@@ -30,7 +30,6 @@ from benchmarks.harness.tokens import (
     split_pair,
     with_one_start,
 )
-from benchmarks.harness.window import ask_each
 from benchmarks.harness.wire import HarnessClient, ScoreAnswer
 from policy.errors import PolicyRequestFailed
 
@@ -223,35 +222,6 @@ def test_a_server_that_gave_up_gives_no_text() -> None:
 
     with pytest.raises(PolicyRequestFailed, match="gave up"):
         asyncio.run(ask())
-
-
-def test_answers_come_in_the_order_of_the_questions_and_few_at_a_time() -> None:
-    asked: list[int] = []
-    finished: list[int] = []
-    most = 0
-
-    async def ask(item: int) -> int:
-        nonlocal most
-        asked.append(item)
-        most = max(most, len(asked) - len(finished))
-        for _ in range(5 - item):  # the first take longest
-            await asyncio.sleep(0)
-        return item * item
-
-    answers = asyncio.run(
-        ask_each(range(5), ask, lambda index, _: finished.append(index), window=3)
-    )
-    assert answers == [0, 1, 4, 9, 16]
-    assert sorted(finished) == [*range(5)] != finished
-    assert most == 3
-
-
-def test_the_first_failure_ends_it_under_its_own_name() -> None:
-    async def ask(item: int) -> int:
-        raise PolicyRequestFailed(f"no {item}")
-
-    with pytest.raises(PolicyRequestFailed, match="no 0"):
-        asyncio.run(ask_each(range(5), ask, lambda *_: None, window=1))
 
 
 def test_the_command_needs_tasks(capsys: pytest.CaptureFixture[str]) -> None:

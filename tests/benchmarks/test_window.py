@@ -44,23 +44,25 @@ async def test_items_are_read_as_far_as_twice_the_width() -> None:
     assert len(read) <= 9
 
 
-async def test_a_failure_behind_slow_work_is_not_waited_for() -> None:
+async def test_a_failure_comes_in_its_place_and_ends_what_is_behind_it() -> None:
     cancelled = []
 
     async def work(item: int) -> int:
         if item == 2:
             raise ValueError("broken")
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.append(item)
-            raise
+        if item > 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(item)
+                raise
         return item
 
+    results = in_order(range(9), work, width=4)
+    assert [await anext(results) for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="broken"):
-        async with asyncio.timeout(30), aclosing(in_order(range(9), work, width=4)) as results:
-            await anext(results)
-    assert cancelled[:2] == [0, 1]
+        await anext(results)
+    assert cancelled[:2] == [3, 4]
 
 
 async def test_nothing_gives_nothing() -> None:
