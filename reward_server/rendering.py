@@ -100,10 +100,12 @@ class _Tokenizing:
                 raise InvalidRequest(f"input {number}: a token id is not below {known}")
             ids, start = list(given.ids), 0
         else:
+            # In lists, since a tokenizer takes a lone empty second text for none.
+            seconds = None if given.pair is None else [given.pair]
             encoding: Any = self._tokenizer(
-                given.text, given.pair, add_special_tokens=given.add_special_tokens
+                [given.text], seconds, add_special_tokens=given.add_special_tokens
             )
-            ids, start = at_most_one_bos(encoding["input_ids"], self._bos), 0
+            ids, start = at_most_one_bos(encoding["input_ids"][0], self._bos), 0
             if given.pair is not None:
                 start = first_of_pair(encoding)
         if not ids:

@@ -297,6 +297,16 @@ def test_a_raw_pair_knows_where_its_second_text_starts() -> None:
     assert bare.ids == one.ids[1:-1]
 
 
+def test_a_raw_pair_with_an_empty_text_is_still_a_pair() -> None:
+    empty, alone = pairs().render_raw(
+        [RawInput(text="nose", pair=""), RawInput(text="nose")], on_overflow="error"
+    )
+    (group_of_empty,) = pairs().render(
+        ScoreGroup.of("q", Conversation.ask("nose"), [""]), on_overflow="error"
+    )
+    assert empty.ids == group_of_empty.ids != alone.ids
+
+
 def test_a_raw_pair_keeps_the_token_that_the_head_reads() -> None:
     given = [RawInput(text="nose " * 9, pair="rest fever")]
     (cut,) = pairs(max_length=8).render_raw(given, on_overflow="truncate")
