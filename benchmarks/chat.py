@@ -7,6 +7,7 @@ error, never an empty text. Every wait has a bound. Knows nothing of what is ask
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -14,14 +15,15 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.posting import NoAnswer, Poster
 from corpora.conversation import Conversation
 from foundation.errors import JobError
-from reward_server.client import RetryPolicy
-
-KEEPALIVE_SECONDS = 2.0
-"""Idle connections are dropped before vLLM does it (5 s): a request must not meet the closing."""
+from reward_server.client import PATIENCE, ClientOptions, RetryPolicy
 
 CONNECT_SECONDS = 5.0
+
+REFUSALS = frozenset({400, 413, 422})
+"""Statuses that are about the one request."""
 
 
 class ChatFailed(JobError):
@@ -71,7 +73,7 @@ class ChatClient:
         api_key: str | None = None,
         concurrency: int = 8,
         answer_seconds: float = 120.0,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy = PATIENCE,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -81,22 +83,19 @@ class ChatClient:
                 f"judge: {base_url!r} is no endpoint; write it as http://host:port/v1"
             )
         self.model = model
-        self._url = url
         self._slots = asyncio.Semaphore(concurrency)
-        self._retry = retry or RetryPolicy()
-        self._sleep = sleep
-        self._http = httpx.AsyncClient(
-            headers={} if api_key is None else {"authorization": f"Bearer {api_key}"},
-            timeout=httpx.Timeout(answer_seconds, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
-            transport=transport,
+        self._retry = retry
+        options = ClientOptions(
+            api_key=api_key, answer_seconds=answer_seconds, connect_seconds=CONNECT_SECONDS
         )
+        self._url = url
+        self._poster = Poster(url, "application/json", options, transport=transport, sleep=sleep)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        await self._poster.aclose()
 
     async def ask(
         self,
@@ -120,7 +119,7 @@ class ChatClient:
             "seed": seed,
         }
         async with self._slots:
-            response = await self._post(body)
+            response = await self._post(json.dumps(body).encode())
         try:
             choice = _Answer.model_validate_json(response.content).choices[0]
         except ValidationError:
@@ -131,41 +130,12 @@ class ChatClient:
             )
         return choice.message.content or ""
 
-    async def _post(self, body: dict[str, object]) -> httpx.Response:
-        attempt, waited = 0, 0.0
-        while True:
-            attempt += 1
-            outcome = await self._send(body)
-            if isinstance(outcome, httpx.Response) and outcome.is_success:
-                return outcome
-            pause = self._retry.pause(attempt, waited=waited, asked_for=_asked_for(outcome))
-            if pause is None or not _is_passing(outcome):
-                raise self._failure(outcome)
-            waited += pause
-            await self._sleep(pause)
-
-    async def _send(self, body: dict[str, object]) -> httpx.Response | httpx.TransportError:
+    async def _post(self, content: bytes) -> httpx.Response:
         try:
-            return await self._http.post(self._url, json=body)
-        except httpx.TransportError as error:
-            return error
-
-    def _failure(self, outcome: httpx.Response | httpx.TransportError) -> ChatFailed:
-        if isinstance(outcome, httpx.TransportError):
-            reason = str(outcome) or type(outcome).__name__
-            return ChatFailed(f"{self._url}: no answer ({reason}); start it or correct the URL")
-        status = outcome.status_code
-        is_refusal = status in (400, 413, 422)
-        return ChatFailed(f"{self._url}: answered {status}", is_refusal=is_refusal)
-
-
-def _is_passing(outcome: httpx.Response | httpx.TransportError) -> bool:
-    """Whether the same request may be answered later."""
-    if isinstance(outcome, httpx.TransportError):
-        return not isinstance(outcome, httpx.ReadTimeout)
-    return outcome.status_code in (408, 429) or outcome.is_server_error
-
-
-def _asked_for(outcome: httpx.Response | httpx.TransportError) -> float:
-    header = outcome.headers.get("retry-after", "") if isinstance(outcome, httpx.Response) else ""
-    return float(header) if header.isdecimal() else 0.0
+            response = await self._poster.send(content, self._retry)
+        except NoAnswer as error:
+            raise ChatFailed(str(error)) from error
+        if response.is_success:
+            return response
+        status = response.status_code
+        raise ChatFailed(f"{self._url}: answered {status}", is_refusal=status in REFUSALS)

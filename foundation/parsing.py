@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from foundation.errors import UserError
 from foundation.settings import check, read_toml
 
 
@@ -67,6 +69,20 @@ def read_settings(model: type[S], options: argparse.Namespace, *, file: Path | N
         return check(model, given, source="command line")
     source = f"{file} under the command line" if given else str(file)
     return check(model, read_toml(file) | given, source=source)
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key in the environment variable that ``--api-key-env`` names, without white space.
+
+    Raises:
+        UserError: if the variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserError(f"--api-key-env: {variable} is not set; export it with the server's key")
+    return key
 
 
 def _flag(name: str) -> str:

@@ -24,7 +24,7 @@ COMMANDS = {
     "calibrate": "see how a reward model's rewards are spread, for a server to use",
     "keys": "make, list and revoke the keys of a reward server",
     "replay": "score an audit log again and compare",
-    "bench": "measure: throughput of scoring, side by side with others",
+    "bench": "evaluate reward models and policies; measure speed beside others",
     "train": "run one training stage alone: sft, reward or preference",
     "report": "write a run's report again",
     "runs": "list runs",

@@ -34,6 +34,8 @@ from typing import Self, TypeVar
 import httpx
 
 from reward_server.exchange import (
+    FIRST_CONTACT,
+    PATIENCE,
     Assembly,
     Deadline,
     OnRefused,
@@ -49,7 +51,15 @@ from reward_server.exchange import (
 from reward_server.protocol import GroupResult, ModelInfo, ScoreGroup, ScoreRequest
 from reward_server.requests import DEFAULTS, ClientOptions, Terms, model_exchange, parse_url
 
-__all__ = ["AsyncRewardClient", "ClientOptions", "RetryPolicy", "RewardClient", "StreamedGroup"]
+__all__ = [
+    "FIRST_CONTACT",
+    "PATIENCE",
+    "AsyncRewardClient",
+    "ClientOptions",
+    "RetryPolicy",
+    "RewardClient",
+    "StreamedGroup",
+]
 
 READY = "/health/ready"
 

@@ -99,6 +99,14 @@ class RetryPolicy:
         return seconds
 
 
+PATIENCE = RetryPolicy(attempts=200, budget_seconds=1_800.0, longest_pause_seconds=30.0)
+"""Of a job that outlives a restart of the server and waits out a quota: half an hour for one
+request."""
+
+FIRST_CONTACT = RetryPolicy(attempts=2)
+"""Of whoever meets a server: a wrong URL must not take half an hour to be noticed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """The moment after which a caller has no use for an answer."""

@@ -6,19 +6,12 @@ outlives a restart of the server and waits out a quota.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
-from foundation.errors import UserError
+from foundation.parsing import read_key
 from foundation.settings import Settings
-from reward_server.client import ClientOptions, RetryPolicy, RewardClient
+from reward_server.client import FIRST_CONTACT, PATIENCE, ClientOptions, RewardClient
 from reward_server.protocol import ModelInfo
-
-PATIENCE = RetryPolicy(attempts=200, budget_seconds=1_800.0, longest_pause_seconds=30.0)
-"""Of a job: half an hour for one request."""
-
-FIRST_CONTACT = RetryPolicy(attempts=2)
-"""A wrong URL must not take half an hour to be noticed."""
 
 
 class ServerSettings(Settings):
@@ -45,20 +38,6 @@ class ModelSettings(ServerSettings):
 
     model: str = "default"
     """Name of the reward model."""
-
-
-def read_key(variable: str | None) -> str | None:
-    """The key in an environment variable, without the white space around it.
-
-    Raises:
-        UserError: if the variable is not set.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UserError(f"--api-key-env: {variable} is not set; export it with the server's key")
-    return key
 
 
 def meet(url: str, options: ClientOptions) -> ModelInfo:

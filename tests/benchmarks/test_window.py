@@ -65,6 +65,24 @@ async def test_a_failure_comes_in_its_place_and_ends_what_is_behind_it() -> None
     assert cancelled[:2] == [3, 4]
 
 
+async def test_a_closed_stream_leaves_nothing_under_way() -> None:
+    ended = 0
+
+    async def work(job: int) -> int:
+        nonlocal ended
+        try:
+            if job > 0:
+                await asyncio.Event().wait()
+        finally:
+            ended += 1
+        return job
+
+    stream = in_order(range(10), work, width=3)
+    assert await anext(stream) == 0
+    await stream.aclose()
+    assert ended == 4
+
+
 async def test_nothing_gives_nothing() -> None:
     async def work(item: int) -> int:
         return item

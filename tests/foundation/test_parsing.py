@@ -6,7 +6,8 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from foundation.parsing import Parser, add_settings, read_settings
+from foundation.errors import UserError
+from foundation.parsing import Parser, add_settings, read_key, read_settings
 from foundation.settings import Settings, SettingsError
 
 
@@ -143,3 +144,19 @@ def test_bad_usage_is_one_line_and_exit_code_2(
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error == "serve: the following arguments are required: --model; see serve --help\n"
+
+
+def test_a_key_is_read_without_the_white_space_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REWARD_KEY", " s3cret\n")
+    assert read_key("REWARD_KEY") == "s3cret"
+
+
+@pytest.mark.parametrize("value", [None, "", " \n"])
+def test_a_variable_without_a_key_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.delenv("REWARD_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("REWARD_KEY", value)
+    with pytest.raises(UserError, match=r"^--api-key-env: REWARD_KEY is not set; export it with"):
+        read_key("REWARD_KEY")

@@ -3,9 +3,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from foundation.errors import UserError
-from medpref.commands.servers import PATIENCE, ModelSettings, ServerSettings, meet, read_key
-from reward_server.client import ClientOptions, RewardClient
+from medpref.commands.servers import ModelSettings, ServerSettings, meet
+from reward_server.client import PATIENCE, ClientOptions, RewardClient
 from reward_server.errors import RewardServerUnreachable, UnknownModel
 from reward_server.protocol import Identity, ModelInfo
 from tests.reward_server.test_client import URL, Scripted, refuse
@@ -23,22 +22,6 @@ def test_a_job_asks_on_the_bulk_lane_with_the_key_and_with_patience(
 
 def test_without_a_variable_there_is_no_key() -> None:
     assert ServerSettings(server=URL).client_options().api_key is None
-
-
-def test_a_key_is_read_without_the_white_space_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REWARD_KEY", " s3cret\n")
-    assert read_key("REWARD_KEY") == "s3cret"
-
-
-@pytest.mark.parametrize("value", [None, "", " \n"])
-def test_a_variable_without_a_key_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, value: str | None
-) -> None:
-    monkeypatch.delenv("REWARD_KEY", raising=False)
-    if value is not None:
-        monkeypatch.setenv("REWARD_KEY", value)
-    with pytest.raises(UserError, match=r"^--api-key-env: REWARD_KEY is not set; export it with"):
-        read_key("REWARD_KEY")
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, server: Scripted) -> None:
