@@ -30,6 +30,9 @@ JOBS = {
     "pairs": Job("any pairs or ranked groups", EVALUATION, {"suite": "pairs"}),
     "compare": Job("two evaluations of one benchmark, with tests", "benchmarks.compare"),
     "qa": Job("medical questions, on a policy server", "benchmarks.qa.job"),
+    "before-after": Job(
+        "base and final policy of a run, with an alignment tax", "benchmarks.before_after.job"
+    ),
     "harness": Job("lm-evaluation-harness, on a policy server", "benchmarks.harness.command"),
     "throughput": Job("speed of scoring beside others", "benchmarks.throughput.job"),
 }
