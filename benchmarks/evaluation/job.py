@@ -68,6 +68,8 @@ def main(arguments: Sequence[str], *, prog: str, suite: str) -> int:
         evaluation, folder = job.from_scores() if config.scores else job.run(reporter)
         results = summarize(evaluation)
         write_files(results, folder)
+        if not config.scores:
+            job.write_reference(results, folder)
     show(results)
     sys.stdout.write(f"{folder / RESULTS}\n")
     if job.failure is not None:
@@ -129,9 +131,7 @@ class Job:
                 on_progress=reporter.progress,
             )
         self.failure = outcome.failure
-        evaluation = self._evaluation(outcome, asking.description, survey)
-        self._write_reference(data, evaluation, folder)
-        return evaluation, folder
+        return self._evaluation(outcome, asking.description, survey), folder
 
     def _data(self) -> Data:
         suite, config = self._suite, self._config
@@ -212,17 +212,15 @@ class Job:
             reasons=reasons,
         )
 
-    def _write_reference(self, data: Data, evaluation: Evaluation, folder: Path) -> None:
-        subject = Subject(
-            evaluation.model,
-            model_type="Generative" if self._config.judge else "Seq. Classifier",
-        )
+    def write_reference(self, results: Results, folder: Path) -> None:
+        """Writes the reference tool's files, reading the texts once more."""
+        is_judge = self._config.judge is not None
+        subject = Subject(results.model, model_type="Generative" if is_judge else "Seq. Classifier")
         layout = LAYOUTS.get(self._suite.name, "pairs")
         with ReferenceFiles(folder / REFERENCE, subject, layout) as files:
             scored = read_back(journal_of(folder, "as_asked"))
-            for group, line in zip(data.stream(), scored, strict=False):
+            for group, line in zip(self._data().stream(), scored, strict=False):
                 files.add(group, line)
-            results = summarize(evaluation)
             scores = results.sections if layout == "rewardbench2" else results.subsets
             files.finish({name: score.score for name, score in scores.items()})
 
