@@ -51,7 +51,7 @@ class EndpointSettings(Settings):
     """Folder of the reward model's tokenizer, for wires that carry rendered texts."""
 
     concurrency: int = Field(default=8, ge=1, le=256)
-    """Requests under way together."""
+    """Requests to the reward server that are under way together."""
 
     groups_per_request: int = Field(default=32, ge=1)
     """Groups of one request, where the wire can carry several."""

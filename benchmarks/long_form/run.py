@@ -1,44 +1,36 @@
 """Answers and verdicts: every question is answered, and each of its statements judged.
 
-A judged question is a line of the journal, so a killed job goes on where it was. A statement
-without a verdict is kept as such: it makes the question failed, never wrong. Questions go their own
-ways, a bounded number of them at once.
+A judged question is a line of the journal as soon as it is judged, so a killed job goes on where it
+was. A statement without a verdict is kept as such: it makes the question failed, never wrong, and
+the question is asked again next time. Questions go their own ways, a bounded number of them at
+once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.chat import ChatClient, ChatFailed
+from benchmarks.errors import ScoresError
+from benchmarks.long_form.answers import Answer, Answerer
 from benchmarks.long_form.scores import JudgedAnswer
 from benchmarks.long_form.verdicts import Relation, question_for, read_verdict
 from benchmarks.window import in_order
 from corpora.questions.k_qa import LongFormQuestion
 from foundation.journal import Journal, Pin, read_journal
+from policy.client import is_transient
 from policy.errors import PolicyRequestFailed
+
+JUDGED = "judged.jsonl"
 
 UNREADABLE = "unreadable_verdict: it says neither true nor false"
 NO_ANSWER = "no_answer: the answers have none to this question"
-
-
-class Answerer(Protocol):
-    """Gives the answer that is judged."""
-
-    async def __call__(self, question: LongFormQuestion) -> str:
-        """The answer.
-
-        Raises:
-            LookupError: if there is none.
-            PolicyRequestFailed: if the policy refuses the question.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +46,47 @@ class Judging:
     """Questions under way together."""
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedLine:
-    """One line of the journal."""
+class JudgedLine(BaseModel):
+    """One line of the journal: a question, its answer and the verdicts about its statements."""
 
-    judged: JudgedAnswer
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    number: int
+    """Place of the question in the data, counted from 0."""
+
+    id: str
     question: str
     answer: str | None
-    errors: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
+    """``null`` where there is none."""
 
-    def to_json(self) -> str:
-        """The line without its end."""
-        fields = {
-            "number": self.judged.number,
-            "id": self.judged.id,
-            "question": self.question,
-            "answer": self.answer,
-            "entailed": self.judged.entailed,
-            "contradicted": self.judged.contradicted,
-            "errors": self.errors,
-        }
-        return json.dumps(fields, ensure_ascii=False)
+    is_cut: bool = False
+    """Whether the answer ran into the limit."""
+
+    entailed: tuple[bool | None, ...]
+    """Along the must-have statements."""
+
+    contradicted: tuple[bool | None, ...]
+    """Along the must-have statements and then those that are nice to have."""
+
+    errors: tuple[str, ...] = ()
+    """``code: detail`` of each verdict that is missing, or of the answer."""
+
+    @property
+    def judged(self) -> JudgedAnswer:
+        """The verdicts alone."""
+        return JudgedAnswer(self.number, self.id, self.entailed, self.contradicted)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a journal holds, each question once, in the order of the data."""
+
+    answers: tuple[JudgedAnswer, ...]
+    errors: Counter[str]
+    """Verdicts and answers that are missing, by code."""
+
+    cut: int
+    """Answers that ran into the limit."""
 
 
 async def judge_all(
@@ -84,73 +95,120 @@ async def judge_all(
     path: Path,
     pins: Mapping[str, Pin],
     *,
+    restart: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Judges what is not yet in the journal at ``path``.
+    """Judges what is not judged yet in the journal at ``path``.
+
+    Args:
+        judging: who answers and who judges.
+        questions: all of them, from the first.
+        path: the journal.
+        pins: what decides its lines.
+        restart: whether the lines of an earlier run may go.
+        on_progress: told how many questions are judged, at the start and after each.
 
     Raises:
         JournalError: if the journal is of another job.
         ChatFailed: if the judge cannot be reached; what is done is kept.
-        PolicyServerUnreachable: if the policy cannot.
+        PolicyServerUnreachable, PolicyRequestFailed: if the policy cannot.
     """
-    with Journal(path, pins) as journal:
-        on_progress(journal.count)
-        left = islice(enumerate(questions), journal.count, None)
-        async for line in _judged(judging, left):
-            journal.append(line.to_json())
-            on_progress(journal.count)
+    with Journal(path, pins, restart=restart) as journal:
+        done = {line.number for line in _lines(path) if line.judged.is_judged}
+        on_progress(len(done))
+
+        async def judge(numbered: tuple[int, LongFormQuestion]) -> int:
+            line = await _judge(judging, *numbered)
+            journal.append(line.model_dump_json())  # now, not when its turn comes
+            return line.number
+
+        left = (each for each in enumerate(questions) if each[0] not in done)
+        async with aclosing(in_order(left, judge, width=judging.window)) as judged:
+            async for number in judged:
+                done.add(number)
+                on_progress(len(done))
+        journal.sync()
 
 
-def read_judged(path: Path) -> tuple[list[JudgedAnswer], Counter[str]]:
-    """The verdicts of a journal, and the codes of its errors.
+def read_judged(path: Path, *, size: int) -> Judged:
+    """The last line of each question; none where nothing was judged.
+
+    Args:
+        path: the journal.
+        size: the number of questions; later ones are left out.
 
     Raises:
-        JournalError: naming the line that is damaged.
+        JournalError, ScoresError: naming the line that is damaged.
     """
-    answers, errors = [], Counter[str]()
-    for fields in read_journal(path):
-        answers.append(
-            JudgedAnswer(
-                number=fields["number"],
-                id=fields["id"],
-                entailed=tuple(fields["entailed"]),
-                contradicted=tuple(fields["contradicted"]),
-            )
-        )
-        errors.update(error.partition(":")[0] for error in fields["errors"])
-    return answers, errors
+    latest = {line.number: line for line in _lines(path) if line.number < size}
+    lines = [latest[number] for number in sorted(latest)]
+    return Judged(
+        answers=tuple(line.judged for line in lines),
+        errors=Counter(error.partition(":")[0] for line in lines for error in line.errors),
+        cut=sum(line.is_cut for line in lines),
+    )
 
 
-def _judged(
-    judging: Judging, questions: Iterable[tuple[int, LongFormQuestion]]
-) -> AsyncIterator[JudgedLine]:
-    return in_order(questions, lambda numbered: _judge(judging, *numbered), width=judging.window)
+def _lines(path: Path) -> Iterator[JudgedLine]:
+    for place, fields in enumerate(read_journal(path) if path.is_file() else (), start=1):
+        try:
+            yield JudgedLine.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"])) or "content"
+            raise ScoresError(
+                f"{path}:{place}: {field}: {problem['msg']}; begin anew with --restart"
+            ) from None
 
 
 async def _judge(judging: Judging, number: int, question: LongFormQuestion) -> JudgedLine:
-    statements = [*question.must_have, *question.nice_to_have]
     try:
         answer = await judging.answer(question)
-    except (LookupError, PolicyRequestFailed) as error:
-        text = NO_ANSWER if isinstance(error, LookupError) else f"policy_failed: {error}"
-        nothing = JudgedAnswer(
-            number, question.id, (None,) * len(question.must_have), (None,) * len(statements)
-        )
-        return JudgedLine(nothing, question.question, None, (text,))
+    except LookupError:
+        return _unanswered(number, question, NO_ANSWER)
+    except PolicyRequestFailed as error:
+        if is_transient(error):
+            raise
+        return _unanswered(number, question, f"policy_failed: {error}")
+    return await _judge_answer(judging, number, question, answer)
+
+
+async def _judge_answer(
+    judging: Judging, number: int, question: LongFormQuestion, answer: Answer
+) -> JudgedLine:
     asked: list[tuple[Relation, str]] = [
         *(("entails", statement) for statement in question.must_have),
-        *(("contradicts", statement) for statement in statements),
+        *(("contradicts", statement) for statement in question.must_have + question.nice_to_have),
     ]
-    verdicts = await asyncio.gather(
-        *(_verdict(judging, question, answer, relation, text) for relation, text in asked)
-    )
-    decided = [verdict if isinstance(verdict, bool) else None for verdict in verdicts]
+
+    async def verdict(of: tuple[Relation, str]) -> bool | str:
+        return await _verdict(judging, question, answer.text, *of)
+
+    async with aclosing(in_order(asked, verdict, width=len(asked))) as stream:
+        verdicts = [each async for each in stream]
+    decided = [each if isinstance(each, bool) else None for each in verdicts]
     cut = len(question.must_have)
     return JudgedLine(
-        JudgedAnswer(number, question.id, tuple(decided[:cut]), tuple(decided[cut:])),
-        question.question,
-        answer,
-        tuple(verdict for verdict in verdicts if isinstance(verdict, str)),
+        number=number,
+        id=question.id,
+        question=question.question,
+        answer=answer.text,
+        is_cut=answer.is_cut,
+        entailed=tuple(decided[:cut]),
+        contradicted=tuple(decided[cut:]),
+        errors=tuple(each for each in verdicts if isinstance(each, str)),
+    )
+
+
+def _unanswered(number: int, question: LongFormQuestion, error: str) -> JudgedLine:
+    return JudgedLine(
+        number=number,
+        id=question.id,
+        question=question.question,
+        answer=None,
+        entailed=(None,) * len(question.must_have),
+        contradicted=(None,) * len(question.must_have + question.nice_to_have),
+        errors=(error,),
     )
 
 

@@ -30,6 +30,10 @@ JOBS = {
     "pairs": Job("any pairs or ranked groups", EVALUATION, {"suite": "pairs"}),
     "compare": Job("two evaluations of one benchmark, with tests", "benchmarks.compare"),
     "qa": Job("medical questions, on a policy server", "benchmarks.qa.job"),
+    "long-form": Job(
+        "long answers, held to statements by a judge (K-QA)", "benchmarks.long_form.job"
+    ),
+    "best-of-n": Job("choosing by reward, beside voting and chance", "benchmarks.best_of_n.job"),
     "before-after": Job(
         "base and final policy of a run, with an alignment tax", "benchmarks.before_after.job"
     ),

@@ -26,6 +26,7 @@ COLUMNS = {
     "rm-bench": {*rm_bench.DOMAINS, *rm_bench.DIFFICULTIES},
     "medical-qa": QUESTION_SETS,
     "usmle": {"step1", "step2", "step3"},
+    "long-form": {"completeness", "hallucination"},
 }
 AVERAGED = {
     "rewardbench": {*rewardbench.SECTIONS},

@@ -1,0 +1,82 @@
+"""From verdicts to results. Asks nobody, so it can be done again at any time."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks.boards import interval, mean, size
+from benchmarks.long_form.options import LongFormConfig
+from benchmarks.long_form.questions import Survey
+from benchmarks.long_form.results import LongFormResults
+from benchmarks.long_form.run import JUDGED, read_judged
+from benchmarks.long_form.scores import board
+from benchmarks.results import Counts, Score
+from foundation.journal import Pin
+
+BENCHMARK = "long-form"
+
+
+def summarise(
+    config: LongFormConfig, survey: Survey, pins: Mapping[str, Pin], *, failure: str | None
+) -> LongFormResults:
+    """The results of all verdicts that are there."""
+    judged = read_judged(config.folder / JUDGED, size=survey.size)
+    found = board(judged.answers)
+    scores = {
+        name: Score(score=mean(tree), n=size(tree), ci95=interval(tree, seed=config.seed))
+        for name, tree in (found.sections.items() if found else ())
+    }
+    nothing = Score(score=None, n=0, ci95=None)
+    scored = sum(answer.is_judged for answer in judged.answers)
+    counts = Counts(
+        groups=survey.size,
+        scored=scored,
+        failed=len(judged.answers) - scored,
+        bad_records=survey.bad_records,
+        errors=dict(judged.errors),
+    )
+    reasons = tuple(_reasons(survey, counts, failure))
+    return LongFormResults(
+        benchmark=BENCHMARK,
+        model=config.author,
+        judge=config.judge_model,
+        completeness=scores.get("completeness", nothing),
+        hallucination=scores.get("hallucination", nothing),
+        hallucination_share=scores.get("hallucination_share", nothing),
+        counts=counts,
+        cut=judged.cut,
+        settings=_settings(config, survey) | dict(pins),
+        partial=bool(reasons),
+        partial_reasons=reasons,
+    )
+
+
+def _reasons(survey: Survey, counts: Counts, failure: str | None) -> Iterator[str]:
+    if failure is not None:
+        yield failure
+    if survey.size < survey.total:
+        yield f"the first {survey.size} of {survey.total} questions (--limit)"
+    if survey.bad_records:
+        yield f"{survey.bad_records} bad records were skipped"
+    if counts.failed:
+        yield f"{counts.failed} questions failed and are in no score"
+    if left := counts.groups - counts.scored - counts.failed:
+        yield f"{left} questions were not judged"
+
+
+def _settings(config: LongFormConfig, survey: Survey) -> dict[str, Any]:
+    without = {"output", "restart", "judge_model", "name"}
+    if config.answers is not None:
+        without |= {"version", "max_tokens"}
+    return {
+        **config.model_dump(mode="json", exclude_none=True, exclude=without),
+        "judge_model": config.judge_model,
+        "data": survey.source,
+        "questions": survey.total,
+        "digest": survey.digest,
+        "medpref": version("medpref"),
+        "python": platform.python_version(),
+    }
