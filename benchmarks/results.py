@@ -21,13 +21,15 @@ RESULTS = "results.json"
 R = TypeVar("R", bound=BaseModel)
 
 
-class _Model(BaseModel):
+class Document(BaseModel):
+    """Base of what jobs write: an unknown field and a number without end are errors."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
-class Score(_Model):
+class Score(Document):
     """One score."""
 
     score: float | None
@@ -39,7 +41,7 @@ class Score(_Model):
     ci95: Interval95 | None
 
 
-class LengthBucket(_Model):
+class LengthBucket(Document):
     """Groups whose chosen candidate is longer, or shorter, by about as much."""
 
     name: str
@@ -49,7 +51,7 @@ class LengthBucket(_Model):
     score: float | None
 
 
-class CalibrationBin(_Model):
+class CalibrationBin(Document):
     """Groups whose margins stand for about the same probability."""
 
     low: float
@@ -59,7 +61,7 @@ class CalibrationBin(_Model):
     accuracy: float | None
 
 
-class Calibration(_Model):
+class Calibration(Document):
     """How well Bradley-Terry probabilities, sigmoid(margin), predict who wins."""
 
     expected_error: float
@@ -75,7 +77,7 @@ class Calibration(_Model):
     bins: tuple[CalibrationBin, ...]
 
 
-class Sensitivity(_Model):
+class Sensitivity(Document):
     """The same groups asked again in another company."""
 
     n: int
@@ -86,7 +88,7 @@ class Sensitivity(_Model):
     """Groups whose candidates came out in another order."""
 
 
-class Controls(_Model):
+class Controls(Document):
     """What a reward model's score has to be seen beside. ``null`` where it was not asked for."""
 
     longer_wins: Score | None = None
@@ -110,7 +112,7 @@ class Controls(_Model):
     calibration: Calibration | None = None
 
 
-class Counts(_Model):
+class Counts(Document):
     """What became of the data's groups."""
 
     groups: int
@@ -130,7 +132,7 @@ class Counts(_Model):
     """Candidates without a reward, by code of the error."""
 
 
-class Results(_Model):
+class Results(Document):
     """One evaluation."""
 
     benchmark: str

@@ -7,10 +7,8 @@ asking, and the results so far are written and marked as partial.
 from __future__ import annotations
 
 import asyncio
-import platform
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from benchmarks.qa.run import OnProgress
 from benchmarks.qa.suites import Suite, open_suite
 from benchmarks.results import RESULTS, write_results
 from foundation.journal import writing
+from foundation.versions import versions
 from policy.client import AsyncPolicyClient
 from policy.deploy import Verification
 from policy.errors import PolicyRequestFailed, PolicyServerUnreachable
@@ -173,7 +172,7 @@ class Comparison:
                 for kind, suite in self.asked.suites
             },
             **given,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": versions(*PACKAGES),
         }
 
 
@@ -214,14 +213,3 @@ def _write(folder: Path, results: BeforeAfterResults) -> None:
         write_results(folder / RESULTS, results)
         (folder / TABLE).write_text(report.markdown(results), encoding="utf-8")
     write_page(folder / PAGE, results)
-
-
-def _versions() -> dict[str, str | None]:
-    return {name: _version(name) for name in PACKAGES}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from benchmarks.errors import ScoresError
+from benchmarks.results import Document
 from corpora.world import Question
 from foundation.cache import content_key
 from foundation.journal import read_journal
@@ -24,13 +25,7 @@ HELDOUT_MODES: tuple[HeldoutMode, ...] = get_args(HeldoutMode)
 JOURNAL = "heldout.jsonl"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class Draw(_Model):
+class Draw(Document):
     """One candidate."""
 
     text: str
@@ -38,7 +33,7 @@ class Draw(_Model):
     finish_reason: str
 
 
-class HeldoutAnswer(_Model):
+class HeldoutAnswer(Document):
     """One question to one version in one mode: draws, or a log-probability, or an error."""
 
     mode: HeldoutMode

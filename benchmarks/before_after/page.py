@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from benchmarks import page
 from benchmarks.before_after import report
@@ -19,6 +19,7 @@ from benchmarks.before_after.results import BeforeAfterResults, Outcome
 from benchmarks.before_after.wording import KINDS, OUTCOMES
 from benchmarks.tables import Table
 from foundation.journal import writing
+from foundation.pages import page_environment
 from foundation.words import NOTHING
 
 HERE, SHARED = Path(__file__).parent, Path(page.__file__).parent
@@ -77,12 +78,6 @@ def _outcome(outcome: Outcome | None) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([HERE, SHARED]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(HERE, SHARED)
     environment.filters["outcome"] = _outcome
     return environment

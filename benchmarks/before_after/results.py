@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from benchmarks.results import Interval95, Score, load_results
+from benchmarks.results import Document, Interval95, Score, load_results
 
 Kind = Literal["world", "medical", "general"]
 Measure = Literal["gold", "accuracy", "logprob_per_token", "length_tokens", "cut_rate"]
@@ -21,13 +19,7 @@ ABILITIES: frozenset[Measure] = frozenset({"gold", "accuracy", "logprob_per_toke
 """The measures of which more is better."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class Difference(_Model):
+class Difference(Document):
     """After minus before, question by question."""
 
     score: float
@@ -38,7 +30,7 @@ class Difference(_Model):
     """That there is no difference: two-sided, by flipping signs question by question."""
 
 
-class Change(_Model):
+class Change(Document):
     """One measure of both policies, over the questions that both answered."""
 
     kind: Kind
@@ -57,7 +49,7 @@ class Change(_Model):
     of which more is neither better nor worse."""
 
 
-class BeforeAfterResults(_Model):
+class BeforeAfterResults(Document):
     """One comparison."""
 
     benchmark: Literal["before-after"] = "before-after"

@@ -6,12 +6,10 @@ Progress goes to standard error, the tables to standard output.
 from __future__ import annotations
 
 import asyncio
-import platform
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ from foundation.journal import Journal, Pin, writing
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
 from foundation.settings import check
+from foundation.versions import versions
 from policy.client import AsyncPolicyClient
 
 TABLE, PAGE = "table.md", "report.html"
@@ -207,8 +206,7 @@ def _settings(config: BestOfNConfig, source: Source, rewards: Description) -> di
         **source.about.settings,
         "kind": rewards.kind,
         "software": dict(rewards.software),
-        "medpref": version("medpref"),
-        "python": platform.python_version(),
+        "versions": versions("medpref"),
     }
 
 

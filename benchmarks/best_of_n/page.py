@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from benchmarks import page
 from benchmarks.best_of_n import drawings, report
 from benchmarks.best_of_n.results import BestOfNResults
 from benchmarks.tables import OVERALL, bracket, percent
 from foundation.journal import writing
+from foundation.pages import page_environment
 from foundation.words import decimal, signed
 
 HERE = Path(__file__).parent
@@ -58,13 +59,7 @@ def render(results: BestOfNResults) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([HERE, STYLE]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(HERE, STYLE)
     environment.globals |= {
         "frame": {
             "width": drawings.WIDTH,

@@ -9,20 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from benchmarks.best_of_n.curves import Method
 from benchmarks.best_of_n.samples import Measure
-from benchmarks.results import Counts, Interval95, Score, load_results
+from benchmarks.results import Counts, Document, Interval95, Score, load_results
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class Point(_Model):
+class Point(Document):
     """One point of a curve."""
 
     samples: int
@@ -34,7 +26,7 @@ class Point(_Model):
     ci95: Interval95
 
 
-class Difference(_Model):
+class Difference(Document):
     """Of two ways of choosing from all samples of the same questions."""
 
     difference: float
@@ -45,7 +37,7 @@ class Difference(_Model):
     """That there is no difference: two-sided, by flipping signs question by question."""
 
 
-class Curves(_Model):
+class Curves(Document):
     """What each way of choosing makes of the same samples."""
 
     questions: int
@@ -62,7 +54,7 @@ class Curves(_Model):
         return self.curves[method][-1]
 
 
-class BestOfNResults(_Model):
+class BestOfNResults(Document):
     """One evaluation."""
 
     benchmark: str

@@ -7,11 +7,9 @@ Progress goes to standard error, tables to standard output. The folder has ``res
 from __future__ import annotations
 
 import asyncio
-import platform
 import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from benchmarks.tables import tables_of, to_markdown, to_rich
 from corpora.rankings.registry import FORMATS, find_format
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
+from foundation.versions import versions
 
 OUTPUT = Path("evaluations")
 TABLE, PAGE, REFERENCE = "table.md", "report.html", "reference"
@@ -204,8 +203,7 @@ class Job:
                 "data": survey.digest if survey else None,
                 "kind": description.kind,
                 "software": dict(description.software),
-                "medpref": version("medpref"),
-                "python": platform.python_version(),
+                "versions": versions("medpref"),
             },
             seed=config.seed,
             judge_mode=config.judge_mode if config.judge else None,

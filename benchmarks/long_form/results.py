@@ -8,18 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from benchmarks.results import Counts, Score, load_results
+from benchmarks.results import Counts, Document, Score, load_results
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class LongFormResults(_Model):
+class LongFormResults(Document):
     """One evaluation."""
 
     benchmark: str

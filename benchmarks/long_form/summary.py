@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from typing import Any
 
 from benchmarks.boards import interval, mean, size
@@ -15,6 +13,7 @@ from benchmarks.long_form.run import JUDGED, read_judged
 from benchmarks.long_form.scores import board
 from benchmarks.results import Counts, Score
 from foundation.journal import Pin
+from foundation.versions import versions
 
 BENCHMARK = "long-form"
 
@@ -77,6 +76,5 @@ def _settings(config: LongFormConfig, survey: Survey) -> dict[str, Any]:
         "data": survey.source,
         "questions": survey.total,
         "digest": survey.digest,
-        "medpref": version("medpref"),
-        "python": platform.python_version(),
+        "versions": versions("medpref"),
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from benchmarks import tables
 from benchmarks.page import drawings
@@ -18,6 +18,7 @@ from benchmarks.page.drawings import Chart, Reference, Strip
 from benchmarks.published import PublishedRow
 from benchmarks.results import Results, Score
 from foundation.journal import writing
+from foundation.pages import page_environment
 from foundation.words import NOTHING, decimal
 
 LONGER_WINS = "A rule that prefers the longer candidate"
@@ -155,13 +156,7 @@ def _overall(results: Results) -> Score:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.globals["square"] = drawings.SQUARE
     named = (decimal, tables.percent, tables.bracket)
     environment.filters |= {function.__name__: function for function in named}

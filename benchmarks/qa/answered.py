@@ -9,22 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from benchmarks.errors import ScoresError
+from benchmarks.results import Document
 from foundation.journal import read_journal
 
 Mode = Literal["greedy", "self-consistency", "likelihood"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class Sample(_Model):
+class Sample(Document):
     """One answer."""
 
     text: str
@@ -35,7 +30,7 @@ class Sample(_Model):
     finish_reason: str
 
 
-class Answered(_Model):
+class Answered(Document):
     """One question in one mode. It has a choice, or none, or an error in place of both."""
 
     mode: Mode

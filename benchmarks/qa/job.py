@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import platform
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import httpx
 from rich.console import Console
@@ -29,6 +27,7 @@ from corpora.questions.registry import FORMATS
 from foundation.journal import writing
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
+from foundation.versions import versions
 from policy.client import AsyncPolicyClient
 
 LEAST_WIDTH = 100
@@ -95,7 +94,7 @@ async def evaluate(
         await check_server(policy, config.version)
         config.folder.mkdir(parents=True, exist_ok=True)
         failure = await ask_all(policy, config, suites, on_progress=on_progress)
-    results = summarise(config, suites, failure=failure, versions=_versions())
+    results = summarise(config, suites, failure=failure, versions=versions(*PACKAGES))
     with writing(config.folder / RESULTS):
         write_results(config.folder / RESULTS, results)
     return results, failure
@@ -119,14 +118,3 @@ def _parser(prog: str) -> Parser:
     )
     add_settings(parser, QaConfig)
     return parser
-
-
-def _versions() -> dict[str, str | None]:
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

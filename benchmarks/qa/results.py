@@ -8,19 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from benchmarks.qa.answered import Mode
-from benchmarks.results import Counts, Interval95, Score, load_results
+from benchmarks.results import Counts, Document, Interval95, Score, load_results
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class ModeResults(_Model):
+class ModeResults(Document):
     """What one way of asking gave."""
 
     overall: float | None
@@ -45,7 +37,7 @@ class ModeResults(_Model):
     """Share of the answers that ran into the limit."""
 
 
-class QaResults(_Model):
+class QaResults(Document):
     """One evaluation."""
 
     benchmark: str

