@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.qa.answered import Answered, Mode, Sample
-from benchmarks.qa.extraction import extract_choice
 from benchmarks.qa.likelihood import continuations, likeliest, option_score
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.prompts import prompt
 from benchmarks.qa.suites import Suite
 from benchmarks.qa.voting import vote
+from corpora.answers.choices import extract_choice
 from corpora.questions.choice import ChoiceQuestion
 from policy.client import (
     AsyncPolicyClient,

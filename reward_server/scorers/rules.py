@@ -1,7 +1,7 @@
 """Verifiable rules: a candidate's reward is the sum of the weights of the rules that hold.
 
 A rule holds or it does not; where a text can be taken in two ways, it does not. How an answer is
-read out of a text is the business of ``answers``.
+read out of a text is the business of ``corpora.answers``; of options it knows the letters only.
 
 Rules run in a thread. The pattern of a format rule need not be harmless: the matcher counts the
 time of each match itself, and a candidate for which that takes longer than ``PATTERN_SECONDS`` has
@@ -20,6 +20,8 @@ from typing import Any, TypeVar, assert_never
 
 import regex  # type: ignore[import-untyped]  # it brings no types
 
+from corpora.answers.choices import extract_choice
+from corpora.answers.values import number_of, words_of
 from reward_server.errors import DeadlineExceeded, ServerStartError
 from reward_server.fingerprint import fingerprint
 from reward_server.protocol import (
@@ -32,7 +34,6 @@ from reward_server.protocol import (
     Usage,
 )
 from reward_server.scorer import Call, Scored
-from reward_server.scorers.answers import choice_of, number_of, words_of
 from reward_server.scorers.open import OpenScorer
 from reward_server.specs import AnswerKeyRule, FormatRule, LengthRule, Rule, RulesSpec
 
@@ -233,8 +234,8 @@ def answer_key(rule: AnswerKeyRule, reference: str | None) -> Holds:
         raise NoReference("the answer key needs the group's reference")
     match rule.form:
         case "choice":
-            choice = _known(choice_of(reference), "names no option")
-            return lambda candidate: choice_of(candidate) == choice
+            choice = _known(extract_choice(reference), "names no option")
+            return lambda candidate: extract_choice(candidate) == choice
         case "text":
             words = _known(words_of(reference), "holds no word")
             return lambda candidate: f" {words} " in f" {words_of(candidate) or ''} "

@@ -1,12 +1,63 @@
-"""What a text answers, and what is unclear."""
+"""Which option an answer chooses: a table of awkward answers, and what holds for all of them."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_server.scorers.answers import choice_of, number_of, words_of
+from corpora.answers.choices import LETTERS, extract_choice
+
+TABLE = json.loads(Path(__file__).with_name("answers.json").read_text(encoding="utf-8"))
+OPTIONS: dict[str, dict[str, str]] = TABLE["options"]
+ANSWERS: list[dict[str, Any]] = TABLE["answers"]
+DRUGS = OPTIONS["drugs"]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=f"{n}: {case['why']}") for n, case in enumerate(ANSWERS)]
+)
+def test_an_answer_chooses_what_a_reader_would_say(case: dict[str, Any]) -> None:
+    assert extract_choice(case["text"], OPTIONS[case["options"]]) == case["choice"]
+
+
+def test_the_table_is_long_and_says_nothing_twice() -> None:
+    assert len(ANSWERS) > 200
+    assert len({(case["options"], case["text"]) for case in ANSWERS}) == len(ANSWERS)
+    assert sum(case["choice"] is None for case in ANSWERS) >= 40
+
+
+def test_a_mention_in_an_answer_that_was_cut_is_no_choice() -> None:
+    text = "The patient takes sildenafil, so we first ask what it does to"
+    assert extract_choice(text, DRUGS) == "D"
+    assert extract_choice(text, DRUGS, is_cut=True) is None
+    assert extract_choice("The answer is D. That is beca", DRUGS, is_cut=True) == "D"
+    assert extract_choice("B\n\nB\n\nB", DRUGS, is_cut=True) == "B"
+
+
+def test_letters_beyond_the_options_are_never_chosen() -> None:
+    assert extract_choice("The answer is D.", OPTIONS["pubmed"]) is None
+
+
+@given(st.sampled_from("ABCD"), st.sampled_from(["{}", "({})", "**{}**", "{})", "\\boxed{{{}}}"]))
+def test_the_form_that_is_asked_for_is_always_read(letter: str, form: str) -> None:
+    text = f"Some reasoning about the case.\nThe answer is {form.format(letter)}."
+    assert extract_choice(text, DRUGS) == letter
+
+
+@given(st.text(max_size=300), st.sampled_from(sorted(OPTIONS)))
+def test_any_text_gives_an_option_or_none(text: str, name: str) -> None:
+    assert extract_choice(text, OPTIONS[name]) in (None, *OPTIONS[name])
+
+
+@given(st.lists(st.sampled_from([*"ABCD", "is", "not", "(", ")", ".", "answer", "\n", "or"])))
+def test_any_jumble_of_telling_words_gives_an_option_or_none(words: list[str]) -> None:
+    assert extract_choice(" ".join(words), DRUGS) in (None, *DRUGS)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +117,8 @@ from reward_server.scorers.answers import choice_of, number_of, words_of
         ("B. Aspirin\n\nIt does what A does not.", "B"),
     ],
 )
-def test_an_option_is_read(text: str, choice: str) -> None:
-    assert choice_of(text) == choice
+def test_a_letter_is_read_where_no_option_s_text_is_known(text: str, choice: str) -> None:
+    assert extract_choice(text) == choice
 
 
 @pytest.mark.parametrize(
@@ -111,13 +162,13 @@ def test_an_option_is_read(text: str, choice: str) -> None:
         "A) aspirin\nB) heparin\nC) saline\nI think heparin",
     ],
 )
-def test_an_option_that_is_unclear_is_none(text: str) -> None:
-    assert choice_of(text) is None
+def test_a_letter_that_is_unclear_is_none(text: str) -> None:
+    assert extract_choice(text) is None
 
 
 @given(st.text(alphabet="ABCab ()*_.,:\n\\{}boxed answer is or not option") | st.text())
-def test_any_text_names_one_option_or_none(text: str) -> None:
-    assert choice_of(text) in {None, *"ABCDEFGHIJ"}
+def test_any_text_names_one_letter_or_none(text: str) -> None:
+    assert extract_choice(text) in {None, *"ABCDEFGHIJ"}
 
 
 @given(
@@ -125,72 +176,8 @@ def test_any_text_names_one_option_or_none(text: str) -> None:
     frame=st.sampled_from(["{}", "({})", "**{}**", "Answer: {}", "The answer is ({}).", "{}) x"]),
     is_lower=st.booleans(),
 )
-def test_an_option_is_read_in_either_case(letter: str, frame: str, is_lower: bool) -> None:
-    assert choice_of(frame.format(letter.lower() if is_lower else letter)) == letter
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("5", 5),
-        ("from 3 to 7 mg", 7),
-        ("3-7", 7),
-        ("It is -3.", -3),
-        ("\u22123", -3),
-        ("1,234.5 mg", 1234.5),
-        ("1\u202f234", 1234),
-        ("12,34", 34),
-        (".5", 0.5),
-        ("p=.05", 0.05),
-        ("3.5.", 3.5),
-        ("version 1.2.3", 1.2),
-        ("5mg", 5),
-        ("50%", 0.5),
-        ("50 percent", 0.5),
-        ("0.5\\%", 0.005),
-        ("1.5e3", 1500),
-        ("1.5E-3", 0.0015),
-        ("1.5 × 10^3", 1500),
-        ("1.5 x 10³", 1500),
-        ("$1.5 \\times 10^{-3}$", 0.0015),
-        ("10^5", 1e5),
-        ("COVID-19", 19),
-        ("25 kg/m²", 25),
-        ("25 kg/m^2", 25),
-        ("\\boxed{42}", 42),
-    ],
-)
-def test_the_last_number_is_read(text: str, number: float) -> None:
-    assert number_of(text) == pytest.approx(number, rel=1e-12)
-
-
-@pytest.mark.parametrize("text", ["", "none", "B12", "kg/m²", "2^10", "1e999", "9" * 5000])
-def test_what_is_no_finite_number_is_none(text: str) -> None:
-    assert number_of(text) is None
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False), st.text(alphabet="abc .,;:\n"))
-def test_every_finite_number_is_read_as_it_is_written(number: float, before: str) -> None:
-    assert number_of(f"{before.rstrip('abc.,')} {number!r}") == number
-
-
-@given(st.integers(0, 10**15))
-def test_thousands_may_be_set_off(number: int) -> None:
-    assert number_of(f"about {number:,}") == number
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Crohn's  Disease!", "crohns disease"),
-        ("Sjögren", "sjogren"),
-        ("beta-blocker", "beta blocker"),
-        ("0.5 mg", "0.5 mg"),
-        ("...", None),
-    ],
-)
-def test_words_are_read_without_what_does_not_count(text: str, words: str | None) -> None:
-    assert words_of(text) == words
+def test_a_letter_is_read_in_either_case(letter: str, frame: str, is_lower: bool) -> None:
+    assert extract_choice(frame.format(letter.lower() if is_lower else letter)) == letter
 
 
 HOSTILE = [
@@ -204,15 +191,25 @@ HOSTILE = [
     "__" * 9_000,
     "\\boxed{" * 9_000,
     "1,111" * 9_000,
+    "A (B) is not the answer, option C: " * 2_000,
+    "A B C D " * 5_000,
+    "(B) neither " * 4_000,
+    "K, is correct " * 3_000,
+    "Question: " * 4_000,
+    " " * 20_000 + "*" * 5_000,
 ]
 
 
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:12]))
+@pytest.mark.parametrize("options", [LETTERS, DRUGS], ids=["letters", "texts"])
+def test_a_hostile_text_is_read_to_its_end(text: str, options: Mapping[str, str]) -> None:
+    """Patterns that look back and forth would take minutes."""
+    assert extract_choice(text, options) in (None, "A", "B")
+    assert extract_choice(text + "\nThe answer is (C).", options) == "C"
+
+
 @pytest.mark.parametrize(
-    "text",
-    HOSTILE,
-    ids=lambda text: repr(text[:12]),
+    "text", ["answer " * 5_000, "A B C D " * 5_000, " " * 20_000 + "*" * 5_000, "\n " * 9_000]
 )
-def test_a_hostile_text_is_read_to_its_end(text: str) -> None:
-    assert choice_of(text) in {None, "A"}
-    number_of(text)
-    words_of(text)
+def test_a_long_text_that_says_nothing_chooses_nothing(text: str) -> None:
+    assert extract_choice(text, DRUGS) is None
