@@ -29,6 +29,7 @@ JOBS = {
     "rm-bench": Job("RM-Bench", EVALUATION, {"suite": "rm-bench"}),
     "pairs": Job("any pairs or ranked groups", EVALUATION, {"suite": "pairs"}),
     "compare": Job("two evaluations of one benchmark, with tests", "benchmarks.compare"),
+    "table": Job("several evaluations in one table", "benchmarks.side_by_side"),
     "qa": Job("medical questions, on a policy server", "benchmarks.qa.job"),
     "long-form": Job(
         "long answers, held to statements by a judge (K-QA)", "benchmarks.long_form.job"
