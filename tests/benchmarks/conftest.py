@@ -61,13 +61,21 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(model_folder: Path, sick_folder: Path, encoder_folder: Path) -> Iterator[str]:
-    """The URL of a real server; its models are ``default``, ``sick`` and ``encoder``."""
+    """The URL of a real server; its models are ``default``, ``sick`` and ``encoder``.
+
+    It has no cache, so that the same groups in requests of another size are computed again.
+    """
     further = {
         name: {"kind": "sequence_classification", "model": str(folder), "dtype": "float32"}
         for name, folder in (("sick", sick_folder), ("encoder", encoder_folder))
     }
     config = RewardServerConfig.model_validate(
-        {"model": str(model_folder), "dtype": "float32", "models": further}
+        {
+            "model": str(model_folder),
+            "dtype": "float32",
+            "models": further,
+            "cache_entries": 0,
+        }
     )
     port = free_port()
     running = uvicorn.Server(
