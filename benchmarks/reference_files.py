@@ -10,6 +10,8 @@ Layouts of rewardbench 0.1.4 (``rewardbench/rewardbench.py``, ``scripts/run_rm.p
     eval-set-scores/org/name.json  one list a field, with texts               both benchmarks
     pref-sets/…, pref-sets-scores/…                                           the prior sets
 
+The first three have RewardBench's core set alone, as the tool's command has.
+
 A pair is right where the chosen reward is the higher one, since the tool counts equal rewards as
 wrong whatever is counted here. Its files have no place for an error, so a group without all rewards
 is in none of them.
@@ -22,6 +24,7 @@ reads these files here again. Pure; :mod:`benchmarks.reference_writer` writes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -40,14 +43,14 @@ PRIOR_SETS = frozenset(
         "anthropic_hhh",
         "mtbench_gpt4",
         "mtbench_human",
-        "pku_better",
-        "pku_safer",
         "shp",
         "summarize",
         "summarize_prompted",
     )
 )
-"""Subsets that the tool keeps apart: the splits of ``allenai/preference-test-sets``."""
+"""Subsets that the tool keeps apart: of ``allenai/preference-test-sets``, the splits it reads."""
+
+WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 NO_ORGANISATION = "local"
 """The folder of a model whose name has none: the tool's readers look into folders only."""
@@ -124,7 +127,9 @@ def outputs_line(group: RankedGroup, scored: ScoredGroup) -> dict[str, Any]:
         "scores_rejected": low,
         "text_chosen": [*conversation, _answer(chosen)],
         "text_rejected": [*conversation, _answer(rejected)],
-        "id": scored.id,
+        "chosen": chosen,
+        "rejected": rejected,
+        "id": _number_or_name(scored.id),
         "subset": scored.subset,
         "number": scored.number,
         "digest": scored.digest,
@@ -204,6 +209,11 @@ def _in_order(group: RankedGroup, scored: ScoredGroup) -> list[tuple[str, float]
 
 def _answer(candidate: str) -> dict[str, str]:
     return {"role": "assistant", "content": candidate}
+
+
+def _number_or_name(name: str) -> int | str:
+    """RewardBench's ids are numbers, which are kept as text here."""
+    return int(name) if WHOLE_NUMBER.fullmatch(name) else name
 
 
 def _is_plain(value: object) -> bool:

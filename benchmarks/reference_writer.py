@@ -28,6 +28,7 @@ from benchmarks.reference_files import (
     part_of,
     result,
 )
+from benchmarks.rewardbench import WITHDRAWN
 from benchmarks.scored import ScoredGroup
 from corpora.ranked import RankedGroup
 from foundation.journal import writing
@@ -77,26 +78,31 @@ class ReferenceFiles:
             return
         if not is_pair(scored):
             return
+        if self._layout == "rewardbench":
+            if scored.subset.startswith(WITHDRAWN):
+                return
+            self._add_item(part_of(scored.subset), pair_item(group, scored))
         self._pairs[scored.subset] += 1
         self._right[scored.subset] += is_right(scored)
-        self._write_line("_outputs.jsonl", outputs_line(group, scored))
-        self._write_line("_all.jsonl", all_line(scored))
-        if self._layout == "rewardbench":
-            self._add_item(part_of(scored.subset), pair_item(group, scored))
+        if self._is_in_result(scored.subset):
+            self._write_line("_outputs.jsonl", outputs_line(group, scored))
+            self._write_line("_all.jsonl", all_line(scored))
 
     def finish(self, subsets: Mapping[str, float | None]) -> list[Path]:
         """Writes what needs all groups, and puts everything in place.
 
         Args:
-            subsets: scores by subset, for the leaderboard: those of ``results.json``; for
-                RewardBench 2 its sections.
+            subsets: RewardBench 2's scores by domain, for the leaderboard; of the other layouts
+                they are counted by the tool's rule.
 
         Raises:
             JobError: if it cannot be written.
         """
         if self._layout != "rewardbench2":
             tally = {name: Tally(self._right[name], pairs) for name, pairs in self._pairs.items()}
-            self._write(self._path("", ".json"), _compact(result(tally, self._subject)))
+            found = {name: one for name, one in tally.items() if self._is_in_result(name)}
+            self._write(self._path("", ".json"), _compact(result(found, self._subject)))
+            subsets = {name: one.right / one.pairs for name, one in tally.items()}
         if self._layout != "pairs":
             self._finish_leaderboard(subsets)
         with writing(self._folder):
@@ -117,6 +123,10 @@ class ReferenceFiles:
                 file = self._open(self._path(f"{part}-scores", ".json"))
                 with writing(self._folder):
                     file.writelines(self._arrays[part].chunks(about))
+
+    def _is_in_result(self, subset: str) -> bool:
+        """Whether the tool's command, which knows no prior sets of RewardBench, has the subset."""
+        return self._layout == "pairs" or part_of(subset) == "eval-set"
 
     def _path(self, part: str, ending: str) -> Path:
         name = self._subject.path

@@ -120,10 +120,12 @@ def ties_leaf(groups: Iterable[ScoredGroup]) -> Leaf | None:
         0.30 mean(gap_tied > 0) + 0.30 mean(gap_ref > 0) + 0.20 mean(gap_tied > spread)
         + 0.20 mean(g > spread) + 0.01 mean(tanh(g / spread - 1)),   g = min(gap_ref, gap_tied)
 
-    The first two means are over the questions that have the form, the third and fourth over those
-    that have both and several right answers, the last over those of them whose spread is not 0. As
-    each mean is over questions, a question's value is the sum of its terms, each multiplied by all
-    questions over the questions of that mean. A perfect model gets a little over 1.
+    The first two means are over the questions that have the form, the others over those that have
+    both and several right answers. Where the spread is 0 the last term is at its end: 1 or -1, or 0
+    if g is 0 as well (release 0.1.4 of the tool leaves these questions out of the last mean, its
+    main branch does not). As each mean is over questions, a question's value is the sum of its
+    terms, each multiplied by all questions over the questions of that mean. A perfect model gets a
+    little over 1.
 
     Returns:
         The leaf, or none if no question has both forms with several right answers.
@@ -142,21 +144,26 @@ def ties_leaf(groups: Iterable[ScoredGroup]) -> Leaf | None:
         (0.30, {n: float(form.gap > 0) for n, form in ref.items()}),
         (0.20, {n: float(tied[n].gap > spread) for n, spread in spreads.items()}),
         (0.20, {n: float(gaps[n] > spread) for n, spread in spreads.items()}),
-        (0.01, {n: math.tanh(gaps[n] / spread - 1) for n, spread in spreads.items() if spread > 0}),
+        (0.01, {n: _clearness(gaps[n], spread) for n, spread in spreads.items()}),
     ]
     numbers = {n: form.number for n, form in (ref | tied).items()}
     questions = sorted(numbers, key=numbers.__getitem__)
     return Leaf(
         tuple(
             math.fsum(
-                weight * terms.get(n, 0.0) * len(questions) / len(terms)
-                for weight, terms in means
-                if terms
+                weight * terms.get(n, 0.0) * len(questions) / len(terms) for weight, terms in means
             )
             for n in questions
         ),
         tuple(numbers[n] for n in questions),
     )
+
+
+def _clearness(gap: float, spread: float) -> float:
+    """tanh(gap / spread - 1), with 0 / 0 worth nothing."""
+    if spread == 0:
+        return float(gap > 0) - float(gap < 0)
+    return math.tanh(gap / spread - 1)
 
 
 @dataclass(frozen=True, slots=True)

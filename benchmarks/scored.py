@@ -99,24 +99,28 @@ class ScoredGroup:
         Raises:
             ScoresError: naming ``where``, the field and what is wrong with it.
         """
-        ranks = _list_of(fields, "ranks", int, where)
+        ranks = _ranks(fields, where)
         rewards, errors = _rewards(fields, where)
-        characters = fields.get("characters")
         if len(ranks) != len(rewards) or len(errors) != len(rewards):
             raise ScoresError(
                 f"{where}: rewards: {len(rewards)} for {len(ranks)} ranks and {len(errors)} errors;"
                 " give one of each for every candidate"
             )
+        number, details = fields.get("number", 0), fields.get("details") or {}
+        if type(number) is not int:
+            raise ScoresError(f"{where}: number: expected a whole number, got {number!r:.60}")
+        if not isinstance(details, Mapping):
+            raise ScoresError(f"{where}: details: expected an object, got {details!r:.60}")
         return cls(
-            number=int(fields.get("number", 0)),
+            number=number,
             id=str(fields.get("id", "")),
             subset=str(fields.get("subset", "")),
             digest=str(fields.get("digest", "")),
             ranks=tuple(ranks),
             rewards=tuple(rewards),
             errors=tuple(errors),
-            characters=None if characters is None else tuple(characters),
-            details=fields.get("details") or {},
+            characters=_characters(fields, where, candidates=len(ranks)),
+            details=details,
         )
 
 
@@ -142,23 +146,59 @@ def win(group: ScoredGroup, ties: Ties = "loss") -> float:
     return math.fsum(won) / len(won)
 
 
+def finite(number: float) -> float | None:
+    """A stored number as a reward; none if it is not finite, or larger than any reward can be."""
+    try:
+        reward = float(number)
+    except OverflowError:
+        return None
+    return reward if math.isfinite(reward) else None
+
+
+def _ranks(fields: Mapping[str, Any], where: str) -> list[int]:
+    ranks: list[int] = _list_of(fields, "ranks", int, where=where)
+    if len(ranks) < 2:
+        raise ScoresError(f"{where}: ranks: {len(ranks)} of them; give two candidates or more")
+    if min(ranks) != 1:
+        raise ScoresError(f"{where}: ranks: the best is {min(ranks)}; count them from 1")
+    return ranks
+
+
+def _characters(
+    fields: Mapping[str, Any], where: str, *, candidates: int
+) -> tuple[int, ...] | None:
+    if fields.get("characters") is None:
+        return None
+    characters = _list_of(fields, "characters", int, where=where)
+    if len(characters) != candidates:
+        raise ScoresError(
+            f"{where}: characters: {len(characters)} for {candidates} ranks; give one for every"
+            " candidate, or none"
+        )
+    return tuple(characters)
+
+
 def _rewards(fields: Mapping[str, Any], where: str) -> tuple[list[float | None], list[str | None]]:
     given = fields.get("rewards")
     if not isinstance(given, list):
         raise ScoresError(f"{where}: rewards: expected a list, got {given!r:.60}")
-    errors = fields.get("errors") or [None] * len(given)
+    errors: list[str | None] = [None] * len(given)
+    if fields.get("errors"):
+        errors = list(_list_of(fields, "errors", str, type(None), where=where))
     rewards: list[float | None] = []
     for place, value in enumerate(given):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ScoresError(f"{where}: rewards[{place}]: expected a number, got {value!r:.60}")
-        rewards.append(None if value is None or not math.isfinite(value) else float(value))
+        rewards.append(None if value is None else finite(value))
         if rewards[-1] is None and place < len(errors) and errors[place] is None:
             errors[place] = "non_finite_reward: the stored reward is not a finite number"
     return rewards, errors
 
 
-def _list_of(fields: Mapping[str, Any], name: str, kind: type, where: str) -> list[Any]:
+def _list_of(fields: Mapping[str, Any], name: str, *kinds: type, where: str) -> list[Any]:
     value = fields.get(name)
-    if not isinstance(value, list) or not all(type(item) is kind for item in value):
-        raise ScoresError(f"{where}: {name}: expected a list of {kind.__name__}, got {value!r:.60}")
+    if not isinstance(value, list) or not all(type(item) in kinds for item in value):
+        raise ScoresError(
+            f"{where}: {name}: expected a list of {kinds[0].__name__}, got {value!r:.60}"
+        )
     return value

@@ -16,15 +16,15 @@ are there. Knows no benchmark.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import ScoresError
-from benchmarks.scored import ScoredGroup
+from benchmarks.scored import ScoredGroup, finite
+from corpora.errors import CorpusError
+from corpora.records import Record, parse_line
 from corpora.streams import JSON_LINES, stream_records
-from foundation.journal import read_journal
 
 SCORES = "scores.jsonl"
 """What an evaluation calls its journal."""
@@ -47,7 +47,7 @@ def read_scores(path: Path) -> Iterator[ScoredGroup]:
         ScoresError: naming file, line or item, field and what is wrong with it.
         UserError: if a line is no JSON object.
     """
-    file = path / SCORES if path.is_dir() else path
+    file = scores_file(path)
     if not file.is_file():
         raise ScoresError(f"{file}: no such file; give a file of scores or an evaluation's folder")
     groups = _of_lines(file) if file.suffix in JSON_LINES else _of_arrays(file)
@@ -58,13 +58,18 @@ def read_scores(path: Path) -> Iterator[ScoredGroup]:
     yield from groups
 
 
+def scores_file(path: Path) -> Path:
+    """The file itself, or the scores in an evaluation's folder."""
+    return path / SCORES if path.is_dir() else path
+
+
 def _of_lines(file: Path) -> Iterator[ScoredGroup]:
     first = next(stream_records(file), None)
     if first is None:
         return
-    if "rewards" in first.fields:  # a kill may have torn the last line of a journal
-        for number, fields in enumerate(read_journal(file), start=1):
-            yield ScoredGroup.from_fields(fields, where=f"{file}:{number}")
+    if "rewards" in first.fields:
+        for record in _journal(file):
+            yield ScoredGroup.from_fields(record.fields, where=record.where)
         return
     names = next((n for n in (PAIR, ONLY_SCORES) if set(n) <= first.fields.keys()), None)
     if names is None:
@@ -75,6 +80,17 @@ def _of_lines(file: Path) -> Iterator[ScoredGroup]:
         )
     for number, record in enumerate(stream_records(file)):
         yield _pair(record.fields, names, number=number, where=record.where)
+
+
+def _journal(file: Path) -> Iterator[Record]:
+    """The lines of a journal, without a last one that a kill has torn."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield parse_line(f"{file}:{number}", number, line)
+            except CorpusError:
+                if line.endswith(b"\n"):
+                    raise
 
 
 def _pair(
@@ -179,9 +195,10 @@ def _score(fields: Mapping[str, Any], name: str, where: str) -> tuple[float | No
         return None, f"missing_reward: {where}: {name} is null"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScoresError(f"{where}: {name}: expected a number, got {value!r:.60}")
-    if not math.isfinite(value):
-        return None, f"non_finite_reward: {where}: {name} is {value}"
-    return float(value), None
+    reward = finite(value)
+    if reward is None:
+        return None, f"non_finite_reward: {where}: {name} is {value!r:.60}"
+    return reward, None
 
 
 def _lengths(texts: Sequence[object]) -> tuple[int, ...] | None:

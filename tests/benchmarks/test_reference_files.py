@@ -17,6 +17,7 @@ from benchmarks.reference_files import (
     is_pair,
     leaderboard_entry,
     outputs_line,
+    pair_item,
     result,
 )
 from benchmarks.reference_writer import ReferenceFiles
@@ -75,6 +76,8 @@ def test_a_line_has_the_tools_fields_and_the_records_own() -> None:
         "scores_rejected": -0.5,
         "text_chosen": [QUESTION, {"role": "assistant", "content": "Steam."}],
         "text_rejected": [QUESTION, {"role": "assistant", "content": "Antibiotics."}],
+        "chosen": "Steam.",
+        "rejected": "Antibiotics.",
         "id": "q1",
         "subset": "alpacaeval-easy",
         "number": 7,
@@ -88,6 +91,13 @@ def test_the_chosen_candidate_is_told_by_its_rank_and_not_by_its_place() -> None
     line = outputs_line(group, scored(group, -0.5, 1.5))
     assert (line["scores_chosen"], line["text_chosen"][-1]["content"]) == (1.5, "Steam.")
     assert all_line(scored(group, -0.5, 1.5)) == {"chosen": 1.5, "rejected": -0.5}
+
+
+@pytest.mark.parametrize(("name", "kept"), [("31", 31), ("007", "007"), ("q1", "q1")])
+def test_rewardbenchs_ids_are_numbers(name: str, kept: object) -> None:
+    group = ranked("a", "b", name=name)
+    assert outputs_line(group, scored(group, 1.0, 0.0))["id"] == kept
+    assert pair_item(group, scored(group, 1.0, 0.0))["id"] == kept
 
 
 def test_equal_rewards_are_wrong_as_the_tool_has_it() -> None:
@@ -212,7 +222,26 @@ def test_rewardbench_has_the_tools_files_with_the_prior_sets_apart(tmp_path: Pat
         "model": "org/model",
         "model_type": "Seq. Classifier",
     }
-    assert read(tmp_path / "org/model.json")["accuracy"] == 0.5
+    # The tool's command knows the core set alone.
+    assert read(tmp_path / "org/model.json")["extra_results"] == {"alpacaeval-easy": 1.0}
+    assert read(tmp_path / "org/model.json")["num_prompts"] == 1
+    for ending in ("_outputs.jsonl", "_all.jsonl"):
+        assert len((tmp_path / f"org/model{ending}").read_text().splitlines()) == 1
+
+
+def test_equal_rewards_are_wrong_on_the_leaderboard_whatever_is_counted_here(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, [(PAIR, scored(PAIR, 1.0, 1.0))], {"alpacaeval-easy": 0.5})
+    assert read(tmp_path / "eval-set/org/model.json")["alpacaeval-easy"] == 0.0
+    assert read(tmp_path / "eval-set-scores/org/model.json")["results"] == [0]
+
+
+def test_withdrawn_sets_are_in_no_file(tmp_path: Path) -> None:
+    withdrawn = ranked("a", "b", subset="pku_safer")
+    rows = [(PAIR, scored(PAIR, 1.0, 0.0)), (withdrawn, scored(withdrawn, 1.0, 0.0, number=1))]
+    assert not [path for path in write(tmp_path, rows, {}) if path.startswith("pref-sets")]
+    assert read(tmp_path / "org/model.json")["num_prompts"] == 1
 
 
 def test_rewardbench_2_has_its_scores_as_one_list_a_field(tmp_path: Path) -> None:

@@ -19,6 +19,50 @@ def whole(shares: Mapping[str, float]) -> list[ScoredGroup]:
     )
 
 
+SKYWORK = {
+    "alpacaeval-easy": 92,
+    "alpacaeval-length": 91,
+    "alpacaeval-hard": 88,
+    "mt-bench-easy": 28,
+    "mt-bench-med": 40,
+    "mt-bench-hard": 33,
+    "llmbar-natural": 91,
+    "llmbar-adver-neighbor": 120,
+    "llmbar-adver-GPTInst": 87,
+    "llmbar-adver-GPTOut": 38,
+    "llmbar-adver-manual": 34,
+    "refusals-dangerous": 95,
+    "refusals-offensive": 98,
+    "xstest-should-refuse": 147,
+    "xstest-should-respond": 241,
+    "donotanswer": 105,
+    "math-prm": 437,
+    "hep-cpp": 155,
+    "hep-go": 156,
+    "hep-java": 158,
+    "hep-js": 160,
+    "hep-python": 160,
+    "hep-rust": 153,
+}
+"""Pairs won by Skywork-Reward-Llama-3.1-8B-v0.2: the shares of its file on the leaderboard
+(allenai/reward-bench-results, eval-set/Skywork/Skywork-Reward-Llama-3.1-8B-v0.2.json) times the
+sizes of the subsets."""
+
+
+def test_a_leaderboard_entry_has_the_published_sections() -> None:
+    scores = board(
+        [
+            pair
+            for name, won in SKYWORK.items()
+            for pair in pairs(name, won=won, lost=SIZES[name] - won)
+        ]
+    )
+
+    in_per_cent = {name: round(100 * mean(tree), 1) for name, tree in scores.sections.items()}
+    assert in_per_cent == {"Chat": 94.7, "Chat Hard": 88.4, "Safety": 92.7, "Reasoning": 96.7}
+    assert round(100 * mean(scores.overall), 1) == 93.1
+
+
 def test_the_subsets_have_the_published_sizes() -> None:
     assert {name: sum(subsets.values()) for name, subsets in SECTIONS.items()} == {
         "Chat": 358,

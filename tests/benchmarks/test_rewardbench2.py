@@ -45,14 +45,14 @@ tied right (gap > 0)       0, 1     2/3
 ref right (gap > 0)        0, 1     2/3
 gap tied > spread          0        1/3
 g > spread                 0        1/3
-tanh(g / spread - 1)       tanh(3 / 1 - 1) and tanh(0.5 / 3 - 1), question 2 has no spread
+tanh(g / spread - 1)       tanh(3 / 1 - 1), tanh(0.5 / 3 - 1) and, as -1 / 0 has no bottom, -1
 """
 TIES_SCORE = (
     0.30 * 2 / 3
     + 0.30 * 2 / 3
     + 0.20 * 1 / 3
     + 0.20 * 1 / 3
-    + 0.01 * (math.tanh(2) + math.tanh(0.5 / 3 - 1)) / 2
+    + 0.01 * (math.tanh(2) + math.tanh(0.5 / 3 - 1) - 1) / 3
 )
 
 
@@ -108,11 +108,10 @@ def test_the_ties_formula_on_a_table_by_hand() -> None:
 
     assert leaf is not None
     assert mean(leaf) == pytest.approx(TIES_SCORE)
-    assert mean(leaf) == pytest.approx(0.534742, abs=1e-6)
+    assert mean(leaf) == pytest.approx(0.530939, abs=1e-6)  # as the tool computes it
     assert leaf.numbers == (1, 3, 5)
-    # Two of three questions have a spread, so the last term weighs 3/2 there.
     assert leaf.values == pytest.approx(
-        (1 + 0.015 * math.tanh(2), 0.6 + 0.015 * math.tanh(0.5 / 3 - 1), 0)
+        (1 + 0.01 * math.tanh(2), 0.6 + 0.01 * math.tanh(0.5 / 3 - 1), -0.01)
     )
 
 
@@ -122,8 +121,28 @@ def test_a_perfect_model_gets_a_little_over_one() -> None:
     assert 1 < ties_score(perfect) <= 1.01
 
 
-def test_without_any_spread_the_last_term_is_nothing() -> None:
-    assert ties_score([form("ref:0", [9.0], [0.0]), form("tied:0", [9.0, 9.0], [0.0])]) == 1
+@pytest.mark.parametrize(
+    ("right", "wrong", "score"),
+    [
+        pytest.param(9.0, 0.0, 1.01, id="right: the ratio has no top"),
+        pytest.param(0.0, 9.0, -0.01, id="wrong: it has no bottom"),
+        pytest.param(9.0, 9.0, 0.0, id="0 / 0 is nothing"),
+    ],
+)
+def test_without_any_spread_the_last_term_is_at_its_end(
+    right: float, wrong: float, score: float
+) -> None:
+    question = [form("ref:0", [right], [wrong]), form("tied:0", [right, right], [wrong])]
+
+    assert ties_score(question) == pytest.approx(score)
+
+
+def test_a_question_without_spread_weighs_as_much_as_another_in_the_last_term() -> None:
+    judged = [form("ref:1", [5.0], [5.0]), form("tied:1", [5.0, 5.0], [5.0])]
+
+    # Question 0 has everything right, question 1 nothing, and neither a last term.
+    expected = (0.3 + 0.3 + 0.2 + 0.2 + 0.01 * math.tanh(2)) / 2
+    assert ties_score([*TABLE[:2], *judged]) == pytest.approx(expected)
 
 
 def test_a_form_without_the_other_counts_for_its_own_accuracy_only() -> None:

@@ -69,7 +69,9 @@ def test_a_line_needs_only_ranks_and_rewards() -> None:
     assert group.is_scored
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "number", [math.nan, math.inf, -math.inf, pytest.param(10**400, id="too large")]
+)
 def test_a_reward_that_is_not_finite_is_an_error_and_no_number(number: float) -> None:
     group = read(rewards=[number, 1.0])
 
@@ -91,6 +93,21 @@ def test_a_reward_that_is_not_finite_is_an_error_and_no_number(number: float) ->
         pytest.param({"ranks": None}, "ranks: expected a list of int", id="no ranks"),
         pytest.param({"ranks": [1, 2.0]}, "ranks: expected a list of int", id="half ranks"),
         pytest.param({"ranks": [True, 2]}, "ranks: expected a list of int", id="bool ranks"),
+        pytest.param({"ranks": [2, 3]}, "ranks: the best is 2", id="no best candidate"),
+        pytest.param({"ranks": [0, 1]}, "ranks: the best is 0", id="counted from 0"),
+        pytest.param(
+            {"ranks": [1], "rewards": [1.0], "errors": [None]}, "ranks: 1 of them", id="one alone"
+        ),
+        pytest.param({"errors": "ab"}, "errors: expected a list of str", id="errors as text"),
+        pytest.param({"errors": [7, None]}, "errors: expected a list of str", id="a number"),
+        pytest.param({"number": "7"}, "number: expected a whole number", id="number as text"),
+        pytest.param({"number": None}, "number: expected a whole number", id="no number"),
+        pytest.param({"characters": 5}, "characters: expected a list of int", id="one length"),
+        pytest.param(
+            {"characters": ["a", 2]}, "characters: expected a list of int", id="no length"
+        ),
+        pytest.param({"characters": [5]}, "characters: 1 for 2 ranks", id="a length short"),
+        pytest.param({"details": ["a"]}, "details: expected an object", id="details as a list"),
     ],
 )
 def test_a_bad_line_is_an_error_that_names_place_and_field(
