@@ -165,8 +165,7 @@ def pair_groups(
 
 def _judge_mode(results: Results) -> JudgeMode | None:
     """How a judge was asked, if one was."""
-    settings = results.settings
-    mode: JudgeMode | None = settings.get("judge_mode") if settings.get("judge") else None
+    mode: JudgeMode | None = results.settings.get("judge_mode")
     return mode
 
 

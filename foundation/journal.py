@@ -48,7 +48,7 @@ class Journal:
         advice: str = "name another folder or begin anew with --restart",
     ) -> None:
         self.path = path
-        self._pins_path = path.with_name(path.name + ".json")
+        self._pins_path = _pins_path(path)
         self._advice = advice
         self._file = path.open("a+b", buffering=0)  # a line that failed is not tried again
         try:
@@ -103,12 +103,9 @@ class Journal:
         fresh.write_text(json.dumps(pins) + "\n", encoding="utf-8")
         fresh.replace(self._pins_path)
 
-    def _read_pins(self) -> dict[str, Any]:
-        try:
-            pins = json.loads(self._pins_path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            pins = None
-        if not isinstance(pins, dict):
+    def _read_pins(self) -> Mapping[str, Any]:
+        pins = read_pins(self.path)
+        if pins is None:
             raise JournalError(
                 f"{self.path}: no telling of which job it is ({self._pins_path.name} is missing or"
                 f" damaged); {self._advice}"
@@ -133,6 +130,19 @@ class Journal:
             read += len(chunk)
         self._file.truncate(end)
         return lines
+
+
+def read_pins(path: Path) -> Mapping[str, Any] | None:
+    """The pins of the journal at ``path``; ``None`` if they are missing or damaged."""
+    try:
+        pins = json.loads(_pins_path(path).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return pins if isinstance(pins, dict) else None
+
+
+def _pins_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -25,11 +25,13 @@ from benchmarks.published import published
 from benchmarks.reference_files import Layout, Subject
 from benchmarks.reference_writer import ReferenceFiles
 from benchmarks.results import RESULTS, Results, write_results
+from benchmarks.rewardbench2 import JudgeMode
 from benchmarks.scored import Ties
-from benchmarks.stored_scores import read_scores
+from benchmarks.stored_scores import read_scores, scores_file
 from benchmarks.suites import SUITES, Suite
 from benchmarks.tables import tables_of, to_markdown, to_rich
 from corpora.rankings.registry import FORMATS, find_format
+from foundation.journal import read_pins
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
 from foundation.versions import versions
@@ -103,8 +105,18 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         name = self._config.name or (scores.name if scores.is_dir() else scores.stem)
         return self._evaluation(
-            Outcome({"as_asked": list(read_scores(scores))}), Description(name), None
+            Outcome({"as_asked": list(read_scores(scores))}),
+            Description(name),
+            None,
+            judge_mode=self._stored_judge_mode(scores),
         ), folder
+
+    def _stored_judge_mode(self, scores: Path) -> JudgeMode | None:
+        """How the judge was asked whose scores are stored: as told, or as they tell themselves."""
+        if "judge_mode" in self._config.model_fields_set:
+            return self._config.judge_mode
+        mode = (read_pins(scores_file(scores)) or {}).get("judge_mode")
+        return mode if mode in get_args(JudgeMode) else None
 
     def run(self, reporter: Reporter) -> tuple[Evaluation, Path]:
         """Reads the data, asks, and keeps everything in the folder.
@@ -130,7 +142,8 @@ class Job:
                 on_progress=reporter.progress,
             )
         self.failure = outcome.failure
-        return self._evaluation(outcome, asking.description, survey), folder
+        mode = self._config.judge_mode if self._config.judge else None
+        return self._evaluation(outcome, asking.description, survey, judge_mode=mode), folder
 
     def _data(self) -> Data:
         suite, config = self._suite, self._config
@@ -178,7 +191,12 @@ class Job:
         return given or self._suite.ties
 
     def _evaluation(
-        self, outcome: Outcome, description: Description, survey: Survey | None
+        self,
+        outcome: Outcome,
+        description: Description,
+        survey: Survey | None,
+        *,
+        judge_mode: JudgeMode | None,
     ) -> Evaluation:
         config = self._config
         reasons = []
@@ -195,6 +213,7 @@ class Job:
             survey=survey,
             settings={
                 **config.model_dump(mode="json", exclude_unset=True, exclude={"output"}),
+                "judge_mode": judge_mode,
                 "controls": list(config.controls),
                 "seed": config.seed,
                 "sources": list(self._given),
@@ -206,7 +225,7 @@ class Job:
                 "versions": versions("medpref"),
             },
             seed=config.seed,
-            judge_mode=config.judge_mode if config.judge else None,
+            judge_mode=judge_mode,
             reasons=reasons,
         )
 

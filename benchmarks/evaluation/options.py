@@ -23,7 +23,8 @@ class EvaluationConfig(EndpointSettings):
     ``http://127.0.0.1:8000/v1``; --model is its name there."""
 
     judge_mode: JudgeMode = "ratings"
-    """How the judge is asked: to rate each answer by itself, or for the best of a group."""
+    """How the judge is asked, or was for stored scores: to rate each answer by itself, or for the
+    best of a group. Stored scores of an evaluation tell it themselves."""
 
     judge_tokens: int = Field(default=1_024, ge=1)
     """Longest verdict of the judge."""

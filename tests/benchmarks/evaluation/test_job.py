@@ -231,3 +231,33 @@ def test_ties_have_a_rule_of_their_own_in_rewardbench_2(tmp_path: Path, server: 
     data.write_text(json.dumps(row | {"num_correct": 1, "total_completions": 4}) + "\n")
     with pytest.raises(UserError, match="RewardBench 2 has a rule of its own"):
         run(data, tmp_path / "o", "--server", server, "--ties", "half", suite="rewardbench2")
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags"),
+    [
+        pytest.param("ranking", [], id="as_the_scores_tell"),
+        pytest.param(None, ["--judge-mode", "ranking"], id="as_told"),
+    ],
+)
+def test_stored_scores_of_a_judge_have_the_rule_for_judges(
+    tmp_path: Path, mode: str | None, flags: list[str]
+) -> None:
+    """An unreadable verdict counts a quarter, as RewardBench 2 says, and is not left out."""
+    scores = tmp_path / "scores.jsonl"
+    verdicts: list[tuple[list[float | None], list[str | None]]] = [
+        ([1.0, 0.0, 0.0, 0.0], [None] * 4),
+        *[([None] * 4, ["unreadable_verdict: none"] * 4)] * 2,
+    ]
+    lines = [
+        {"number": n, "subset": "Math", "ranks": [1, 2, 2, 2], "rewards": given, "errors": errors}
+        for n, (given, errors) in enumerate(verdicts)
+    ]
+    scores.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if mode:
+        (tmp_path / "scores.jsonl.json").write_text(json.dumps({"judge_mode": mode}))
+    arguments = ["--scores", str(scores), "--output", str(tmp_path / "out"), *flags]
+    assert main(arguments, prog="medpref bench rewardbench2", suite="rewardbench2") == 0
+    results = read_results(tmp_path / "out")
+    assert results.sections["Math"].score == pytest.approx(0.5)
+    assert results.settings["judge_mode"] == "ranking"
