@@ -15,12 +15,16 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.posting import NoAnswer, Poster
+from benchmarks.posting import AGAIN, NoAnswer, Poster
 from corpora.conversation import Conversation
 from foundation.errors import JobError
 from reward_server.client import PATIENCE, ClientOptions, RetryPolicy
 
 CONNECT_SECONDS = 5.0
+
+BROKEN = AGAIN | {500}
+"""Statuses after which the same question may be answered later. Of reward servers 500 is none: some
+say so of an input that they cannot score."""
 
 REFUSALS = frozenset({400, 413, 422})
 """Statuses that are about the one request."""
@@ -77,11 +81,7 @@ class ChatClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
-        if url.scheme not in ("http", "https") or not url.host:
-            raise BenchmarkError(
-                f"judge: {base_url!r} is no endpoint; write it as http://host:port/v1"
-            )
+        url = _url(base_url)
         self.model = model
         self._slots = asyncio.Semaphore(concurrency)
         self._retry = retry
@@ -132,10 +132,20 @@ class ChatClient:
 
     async def _post(self, content: bytes) -> httpx.Response:
         try:
-            response = await self._poster.send(content, self._retry)
+            response = await self._poster.send(content, self._retry, again=BROKEN)
         except NoAnswer as error:
             raise ChatFailed(str(error)) from error
         if response.is_success:
             return response
         status = response.status_code
         raise ChatFailed(f"{self._url}: answered {status}", is_refusal=status in REFUSALS)
+
+
+def _url(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url.rstrip("/") + "/chat/completions")
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise BenchmarkError(f"judge: {base_url!r} is no endpoint; write it as http://host:port/v1")
+    return url

@@ -5,7 +5,7 @@ Knows nothing of wires: what an answer says is for whoever asked.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 import httpx
 
@@ -53,8 +53,10 @@ class Poster:
         )
         self._sleep = sleep
 
-    async def send(self, content: bytes, policy: RetryPolicy) -> httpx.Response:
-        """The answer to a body, whatever its status, unless that is one of :data:`AGAIN`.
+    async def send(
+        self, content: bytes, policy: RetryPolicy, *, again: Set[int] = AGAIN
+    ) -> httpx.Response:
+        """The answer to a body, whatever its status, unless that is one of ``again``.
 
         A request that ran into the time limit of its answer is not repeated: the server is still
         busy with it.
@@ -66,7 +68,7 @@ class Poster:
         while True:
             attempt += 1
             outcome = await self._attempt(content)
-            if isinstance(outcome, httpx.Response) and outcome.status_code not in AGAIN:
+            if isinstance(outcome, httpx.Response) and outcome.status_code not in again:
                 return outcome
             seconds = policy.pause(attempt, waited=waited, asked_for=retry_after(outcome))
             if seconds is None or isinstance(outcome, httpx.ReadTimeout):

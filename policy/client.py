@@ -200,8 +200,15 @@ class AsyncPolicyClient:
         Raises:
             PolicyServerUnreachable: if no attempt reached the server.
         """
-        response = await self._send_patiently("GET", "/v1/models")
-        return _read("/v1/models", response, ModelsAnswer.model_validate_json).versions
+        return (await self._models()).versions
+
+    async def origin(self, version: str) -> str:
+        """What a version was loaded from, as the server says: other weights under an old name show.
+
+        Raises:
+            PolicyServerUnreachable: if no attempt reached the server.
+        """
+        return (await self._models()).origin(version)
 
     async def load_adapter(self, version: str, path: Path) -> None:
         """Loads an adapter folder under a name that is not served yet.
@@ -230,6 +237,10 @@ class AsyncPolicyClient:
             return (await self._http.get("/health")).is_success
         except httpx.TransportError:
             return False
+
+    async def _models(self) -> ModelsAnswer:
+        response = await self._send_patiently("GET", "/v1/models")
+        return _read("/v1/models", response, ModelsAnswer.model_validate_json)
 
     async def _draw(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], T]) -> T:
         try:

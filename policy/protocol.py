@@ -183,6 +183,11 @@ class ModelsAnswer(_Wire):
         """Where each adapter was loaded from; the base is none, however it is served."""
         return {model.id: model.root for model in self.data if model.parent and model.id != BASE}
 
+    def origin(self, version: str) -> str:
+        """What a version was loaded from: its model and, after a blank, its adapter."""
+        model = next((model.root for model in self.data if not model.parent), "")
+        return " ".join(filter(None, (model, self.adapters.get(version))))
+
 
 def chat_request(
     conversation: Conversation, parameters: SamplingParameters, *, version: str

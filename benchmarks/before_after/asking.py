@@ -26,12 +26,14 @@ from benchmarks.before_after.heldout import (
 )
 from benchmarks.before_after.options import BeforeAfterConfig
 from benchmarks.before_after.runs import TrainedRun
+from benchmarks.qa.asking import flaw_of
+from benchmarks.qa.likelihood import is_likelihood
 from benchmarks.qa.run import OnProgress
 from benchmarks.window import in_order
 from corpora.world import Question
 from foundation.cache import content_key
 from foundation.journal import Journal, Pin
-from policy.client import AsyncPolicyClient, FinishReason, SamplingParameters, is_transient
+from policy.client import AsyncPolicyClient, SamplingParameters, is_transient
 from policy.errors import PolicyRequestFailed, PolicyServerUnreachable
 
 
@@ -86,8 +88,8 @@ class HeldoutAsker:
         group = await self._policy.sample(
             asked.question.conversation, parameters, version=asked.version
         )
-        if any(each.finish_reason is FinishReason.ABORT for each in group.candidates):
-            return {"error": "aborted: the server stopped while it answered"}
+        if flaw := flaw_of(group, wanted=parameters.candidates):
+            return {"error": flaw}
         return {
             "draws": tuple(
                 Draw(
@@ -105,6 +107,8 @@ class HeldoutAsker:
         [logprobs] = await self._policy.continuation_logprobs(
             asked.question.conversation, [reference], version=asked.version
         )
+        if not is_likelihood(logprobs):
+            return {"error": "no_likelihood: the known answer has no finite log-probability"}
         return {"logprob_per_token": fmean(logprobs)}
 
 

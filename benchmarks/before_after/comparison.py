@@ -24,7 +24,7 @@ from benchmarks.before_after.serving import check_served
 from benchmarks.before_after.summary import Asked, summarise
 from benchmarks.errors import BenchmarkError
 from benchmarks.qa.job import evaluate as evaluate_qa
-from benchmarks.qa.run import OnProgress
+from benchmarks.qa.run import OnProgress, open_journals
 from benchmarks.qa.suites import Suite, open_suite
 from benchmarks.results import RESULTS, write_results
 from foundation.journal import writing
@@ -80,6 +80,7 @@ class Comparison:
         async with policy:
             is_own = self.config.server is None
             proof = await check_served(policy, self.asked.run, is_own=is_own)
+            await self._hold_suites(policy, url)
             failure = await self._ask_heldout(policy, on_progress)
         for _, suite in self.asked.suites if failure is None else ():
             failure = await self._ask_suite(suite, url, on_progress, transport, sleep)
@@ -94,6 +95,20 @@ class Comparison:
         )
         _write(self.folder, results)
         return results, failure
+
+    async def _hold_suites(self, policy: AsyncPolicyClient, url: str) -> None:
+        """Makes sure that no answers to suites are there but those of this job.
+
+        Raises:
+            JournalError: if there are.
+        """
+        for version in self.asked.versions:
+            origin = await policy.origin(version)
+            for _, suite in self.asked.suites:
+                config = self.config.qa(suite.name, version, server=url, folder=self.folder)
+                config.folder.mkdir(parents=True, exist_ok=True)
+                with open_journals(config, [suite], origin=origin):
+                    pass
 
     async def _ask_heldout(self, policy: AsyncPolicyClient, on_progress: OnProgress) -> str | None:
         config, asked = self.config, self.asked

@@ -28,6 +28,9 @@ from benchmarks.boards import Leaf
 Method = Literal["reward", "vote", "weighted_vote", "random", "oracle"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+Weigh = Callable[[Sequence["Sample"]], list[float]]
+"""What the votes of a set of samples count."""
+
 DRAWS = 100
 """Sets behind each vote of one question, where there are more than that."""
 
@@ -80,9 +83,9 @@ def curves(
     [count] = counts
     choose: Mapping[Method, Callable[[SampledQuestion, int], float]] = {
         "reward": lambda question, n: expected_best(question.samples, n, key=_reward),
-        "vote": lambda question, n: _voted(question, n, seed, lambda sample: 1.0),
+        "vote": lambda question, n: _voted(question, n, seed, lambda samples: [1.0] * n),
         "weighted_vote": lambda question, n: _voted(
-            question, n, seed, _softmax_weight(question, temperature)
+            question, n, seed, lambda samples: _softmax(samples, temperature)
         ),
         "random": lambda question, n: _mean([sample.value for sample in question.samples]),
         "oracle": lambda question, n: expected_best(
@@ -121,36 +124,36 @@ def expected_best(samples: Sequence[Sample], n: int, *, key: Callable[[Sample], 
     return expected
 
 
-def _voted(
-    question: SampledQuestion, n: int, seed: int, weight: Callable[[Sample], float]
-) -> float:
+def _voted(question: SampledQuestion, n: int, seed: int, weigh: Weigh) -> float:
     """The mean value of what sets of ``n`` vote for: all of them, or ``DRAWS`` where more."""
     samples = question.samples
     if math.comb(len(samples), n) <= DRAWS:
-        return _mean([_winner(chosen, weight) for chosen in combinations(samples, n)])
+        return _mean([_winner(chosen, weigh(chosen)) for chosen in combinations(samples, n)])
     chance = random.Random(f"{seed}/{question.id}/{n}")
-    return _mean([_winner(chance.sample(samples, n), weight) for _ in range(DRAWS)])
+    drawn = (chance.sample(samples, n) for _ in range(DRAWS))
+    return _mean([_winner(chosen, weigh(chosen)) for chosen in drawn])
 
 
-def _winner(samples: Sequence[Sample], weight: Callable[[Sample], float]) -> float:
+def _winner(samples: Sequence[Sample], weights: Sequence[float]) -> float:
     """The value of the answer with the most votes; of several, of the one that was given first.
 
     Where nobody votes it is the value of the first sample, as if it had been the only one.
     """
     votes: defaultdict[str, float] = defaultdict(float)
     values: defaultdict[str, list[float]] = defaultdict(list)
-    for sample in samples:
+    for sample, weight in zip(samples, weights, strict=True):
         if sample.vote is not None:
-            votes[sample.vote] += weight(sample)
+            votes[sample.vote] += weight
             values[sample.vote].append(sample.value)
     if not votes:
         return samples[0].value
     return _mean(values[max(votes, key=lambda vote: votes[vote])])
 
 
-def _softmax_weight(question: SampledQuestion, temperature: float) -> Callable[[Sample], float]:
-    highest = max(map(_reward, question.samples))
-    return lambda sample: math.exp((_reward(sample) - highest) / temperature)
+def _softmax(samples: Sequence[Sample], temperature: float) -> list[float]:
+    """exp(reward / temperature) of each, but for a factor: of those that vote the highest has 1."""
+    highest = max((_reward(each) for each in samples if each.vote is not None), default=0.0)
+    return [math.exp(min(0.0, (_reward(each) - highest) / temperature)) for each in samples]
 
 
 def _reward(sample: Sample) -> float:

@@ -55,7 +55,7 @@ EXAMPLES = """  {prog} --policy http://127.0.0.1:8000 --version r3 --server http
   {prog} --policy http://127.0.0.1:8000 --version r3 --server http://127.0.0.1:8100 \\
       --world clinic --questions 200 --samples 16
   {prog} --policy http://127.0.0.1:8000 --model-path runs/quickstart-1/reward_model \\
-      --suite med_qa=test.jsonl --samples-folder evaluations/medical-qa/base
+      --suite med_qa=test.jsonl --samples 10 --samples-folder evaluations/medical-qa/base
 
 layouts: {formats}
 Call suites med_qa, med_mcqa and pubmed_qa to have them weigh as in UltraMedical's table."""
@@ -122,7 +122,7 @@ async def evaluate(
             transport=transport,
         )
         await stack.enter_async_context(policy)
-        await check_server(policy, config.version)
+        await check_server(policy, config.version, flag="--policy")
         rewards = await endpoint.describe()
         folder = config.folder_of(rewards.model, rewards.fingerprint)
         folder.mkdir(parents=True, exist_ok=True)

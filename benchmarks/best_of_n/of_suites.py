@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from benchmarks.best_of_n.samples import About, Drawn, OnProgress, incomplete, settled
+from benchmarks.best_of_n.samples import About, Drawn, OnProgress, settled
 from benchmarks.boards import Board
 from benchmarks.qa.answered import Answered, Mode, journal_path, read_answered
+from benchmarks.qa.asking import incomplete
 from benchmarks.qa.boards import board
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.prompts import prompt

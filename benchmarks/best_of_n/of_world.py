@@ -14,15 +14,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from benchmarks.best_of_n.options import BestOfNConfig
-from benchmarks.best_of_n.samples import About, Drawn, OnProgress, incomplete, settled
+from benchmarks.best_of_n.samples import About, Drawn, OnProgress, settled
 from benchmarks.boards import Board
 from benchmarks.errors import BenchmarkError, ScoresError
 from benchmarks.qa.answered import Sample
+from benchmarks.qa.asking import flaw_of, incomplete
 from benchmarks.window import in_order
 from corpora.world import Question, World
 from corpora.worlds import open_world
 from foundation.journal import Journal, Pin, read_journal
-from policy.client import AsyncPolicyClient, FinishReason, SamplingParameters, is_transient
+from policy.client import AsyncPolicyClient, SamplingParameters, is_transient
 from policy.errors import PolicyRequestFailed, PolicyServerUnreachable
 
 
@@ -82,7 +83,8 @@ class WorldSamples:
         """As :meth:`Source.draw`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with Journal(self._path, self._pins(), restart=self._config.forgets_samples) as journal:
+            pins = self._pins(origin=await policy.origin(self._config.version))
+            with Journal(self._path, pins, restart=self._config.forgets_samples) as journal:
                 await self._answer_all(policy, journal, on_progress)
                 journal.sync()
         except (PolicyServerUnreachable, PolicyRequestFailed) as failure:
@@ -114,12 +116,13 @@ class WorldSamples:
         """None: the answers are all drawn at a temperature."""
         return None
 
-    def _pins(self) -> Mapping[str, Pin]:
+    def _pins(self, *, origin: str) -> Mapping[str, Pin]:
         config = self._config
         return {
             "world": self._world.name,
             "digest": self._world.digest,
             "version": config.version,
+            "origin": origin,
             "max_tokens": config.max_tokens,
             "samples": config.samples,
             "temperature": config.temperature,
@@ -157,9 +160,8 @@ class WorldSamples:
             if is_transient(failure):
                 raise
             return WorldAnswer(number=number, id=question.id, error=str(failure))
-        if any(each.finish_reason is FinishReason.ABORT for each in group.candidates):
-            error = "aborted: the server stopped while it answered"
-            return WorldAnswer(number=number, id=question.id, error=error)
+        if flaw := flaw_of(group, wanted=parameters.candidates):
+            return WorldAnswer(number=number, id=question.id, error=flaw)
         samples = tuple(
             Sample(
                 text=each.text,

@@ -120,8 +120,3 @@ def settled(lines: Iterable[L]) -> Iterator[L]:
         else:
             failed[line.number] = line
     yield from (line for number, line in failed.items() if number not in answered)
-
-
-def incomplete(found: int, wanted: int) -> str | None:
-    """The error of a question with fewer samples than were asked for."""
-    return None if found == wanted else f"incomplete: {found} samples in place of {wanted}"

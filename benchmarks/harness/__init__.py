@@ -18,7 +18,6 @@ The modules:
 - ``tokens``: the harness's rules on tokens (pure)
 - ``generation``: what a task may ask of a generation (pure)
 - ``options``: what may be set of the model
-- ``window``: many questions to one server, a bounded number at a time
 - ``model``: the harness's model class; it alone imports the harness
 - ``command``: flags in, the harness's own command line out
 """

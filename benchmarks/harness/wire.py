@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, FiniteFloat
 
 from benchmarks.harness.generation import Generation
 from benchmarks.harness.tokens import RenderedPrompt, Scoring, Text, TokenIds
@@ -40,7 +40,7 @@ class _TextAnswer(BaseModel):
 
 
 class _TokenLogprob(BaseModel):
-    logprob: float
+    logprob: FiniteFloat
 
 
 class _ScoredPrompt(BaseModel):

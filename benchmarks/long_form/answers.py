@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.qa.asking import flaw_of
 from corpora.errors import CorpusError
 from corpora.questions.k_qa import LongFormQuestion
 from corpora.streams import OnBad, stream_records
@@ -65,9 +66,9 @@ class PolicyAnswers:
         group = await self._policy.sample(
             question.conversation, self._parameters, version=self._version
         )
+        if flaw := flaw_of(group, wanted=1):
+            raise PolicyRequestFailed(flaw)
         [candidate] = group.candidates
-        if candidate.finish_reason is FinishReason.ABORT:
-            raise PolicyRequestFailed("aborted: the server stopped while it answered")
         return Answer(candidate.text, is_cut=candidate.finish_reason is FinishReason.LENGTH)
 
 

@@ -174,9 +174,13 @@ async def _open_answers(
         sleep=sleep,
     )
     await stack.enter_async_context(policy)
-    await check_server(policy, config.version)
+    await check_server(policy, config.version, flag="--policy")
     answerer = PolicyAnswers(policy, config.version, max_tokens=config.max_tokens)
-    return answerer, {"version": config.version, "max_tokens": config.max_tokens}
+    return answerer, {
+        "version": config.version,
+        "origin": await policy.origin(config.version),
+        "max_tokens": config.max_tokens,
+    }
 
 
 def _judge_pins(config: LongFormConfig) -> dict[str, Pin]:

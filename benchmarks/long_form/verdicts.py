@@ -28,7 +28,11 @@ _INSTRUCTIONS = {
 }
 
 _VERDICT = re.compile(r"\bverdict\b\W*(?:is\b\W*)?(true|false|yes|no)\b", re.IGNORECASE)
-_LAST_WORD = re.compile(r"\b(true|false)\W*$", re.IGNORECASE)
+_LAST_WORD = re.compile(r"(?:^|\banswer is\b|:)\W*(true|false)\W*\Z", re.IGNORECASE | re.MULTILINE)
+_EITHER = re.compile(
+    r"\b(?:true|yes)\b\W*(?:/|\bor\b)\W*(?:verdict\W*)?(?:false|no)\b", re.IGNORECASE
+)
+"""What decides nothing: the choice itself, repeated."""
 
 
 def question_for(relation: Relation, *, question: str, answer: str, statement: str) -> Conversation:
@@ -46,7 +50,8 @@ def question_for(relation: Relation, *, question: str, answer: str, statement: s
 def read_verdict(text: str) -> bool | None:
     """What the judge decided; ``None`` where it did not.
 
-    The last ``Verdict:`` counts, else a text that ends with true or false.
+    The last ``Verdict:`` counts, else a last line, or an "answer is", of true or false alone.
     """
-    stated = _VERDICT.findall(text) or _LAST_WORD.findall(text.strip())
+    text = _EITHER.sub("", text)
+    stated = _VERDICT.findall(text) or _LAST_WORD.findall(text)
     return stated[-1].lower() in ("true", "yes") if stated else None

@@ -3,7 +3,6 @@
 - ``options``: what may be asked for
 - ``suites``: the questions of each suite, with what they are pinned by
 - ``prompts``: a question as a conversation (pure)
-- ``extraction``, ``targets``, ``wording``: which option an answer chooses (pure)
 - ``voting``, ``likelihood``: which option several answers, or log-probabilities, choose (pure)
 - ``answered``: what is kept of each question
 - ``asking``: one question to the policy, in each mode

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.qa.answered import Answered, Mode, Sample
-from benchmarks.qa.likelihood import continuations, likeliest, option_score
+from benchmarks.qa.likelihood import continuations, is_likelihood, likeliest, option_score
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.prompts import prompt
 from benchmarks.qa.suites import Suite
@@ -22,6 +22,7 @@ from policy.client import (
     AsyncPolicyClient,
     Candidate,
     FinishReason,
+    SampledGroup,
     SamplingParameters,
     is_transient,
 )
@@ -72,13 +73,14 @@ class Asker:
         )
 
     async def _in_words(self, question: ChoiceQuestion) -> Mapping[str, Any]:
+        parameters = self._parameters(question)
         group = await self._policy.sample(
             prompt(question, form=self._config.form, wanted="reasoning"),
-            self._parameters(question),
+            parameters,
             version=self._config.version,
         )
-        if any(each.finish_reason is FinishReason.ABORT for each in group.candidates):
-            return {"error": "aborted: the server stopped while it answered"}
+        if flaw := flaw_of(group, wanted=parameters.candidates):
+            return {"error": flaw}
         samples = tuple(read_sample(each, question) for each in group.candidates)
         return {"samples": samples, "choice": vote([sample.letter for sample in samples])}
 
@@ -91,6 +93,8 @@ class Asker:
             lead=scored.lead,
             version=config.version,
         )
+        if not all(map(is_likelihood, logprobs)):
+            return {"error": "no_likelihood: an option has no finite log-probability"}
         scores = {
             letter: option_score(each, text, normalise=config.normalise)
             for (letter, text), each in zip(scored.texts.items(), logprobs, strict=True)
@@ -106,6 +110,18 @@ class Asker:
             max_tokens=config.max_tokens,
             seed=seed_of(question, seed=config.seed),
         )
+
+
+def flaw_of(group: SampledGroup, *, wanted: int) -> str | None:
+    """Why a group is not the answer that was asked for, as ``code: detail``, if it is not."""
+    if any(each.finish_reason is FinishReason.ABORT for each in group.candidates):
+        return "aborted: the server stopped while it answered"
+    return incomplete(len(group.candidates), wanted)
+
+
+def incomplete(found: int, wanted: int) -> str | None:
+    """The error of a question with fewer samples than were asked for."""
+    return None if found == wanted else f"incomplete: {found} samples in place of {wanted}"
 
 
 def read_sample(candidate: Candidate, question: ChoiceQuestion) -> Sample:

@@ -35,11 +35,16 @@ def continuations(question: ChoiceQuestion, scored_by: ScoredBy) -> Continuation
     return Continuations("", {letter: text.strip() for letter, text in question.options.items()})
 
 
+def is_likelihood(logprobs: Sequence[float]) -> bool:
+    """Whether these can be summed: of one token or more, each finite."""
+    return bool(logprobs) and all(map(math.isfinite, logprobs))
+
+
 def option_score(logprobs: Sequence[float], text: str, *, normalise: Normalise) -> float:
     """How likely an option is, in nats: in all, a token, or a byte.
 
     Args:
-        logprobs: of its tokens.
+        logprobs: of its tokens, as :func:`is_likelihood` wants them.
         text: what was scored.
         normalise: what the sum is divided by.
     """

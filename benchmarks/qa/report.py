@@ -98,7 +98,7 @@ def beside(results: QaResults, published: Sequence[PublishedRow]) -> Table:
     lines = []
     for mode, found in results.modes.items():
         own = [score.score if (score := found.sections.get(name)) else None for name in COLUMNS]
-        overall = None if results.missing else found.overall
+        overall = None if None in own else found.overall
         cells = (percent(score, places) for score in (*own, overall))
         lines.append((f"{results.model}, {mode}", *cells))
     for row in ranked(published):

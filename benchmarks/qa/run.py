@@ -6,8 +6,8 @@ away ends the asking, and what was answered by then is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -29,8 +29,8 @@ class OnProgress(Protocol):
     def __call__(self, task: str, done: int, total: int, /) -> None: ...
 
 
-async def check_server(policy: AsyncPolicyClient, version: str) -> None:
-    """Meets the server before anything is asked.
+async def check_server(policy: AsyncPolicyClient, version: str, *, flag: str = "--server") -> None:
+    """Meets the server, which was given as ``flag``, before anything is asked.
 
     Raises:
         BenchmarkError: if nobody answers, or the version is not served.
@@ -38,7 +38,7 @@ async def check_server(policy: AsyncPolicyClient, version: str) -> None:
     """
     if not await policy.ready():
         raise BenchmarkError(
-            f"--server: {policy.base_url}: nobody answers; start one with `medpref serve policy`,"
+            f"{flag}: {policy.base_url}: nobody answers; start one with `medpref serve policy`,"
             " or correct the URL"
         )
     served = await policy.versions()
@@ -61,9 +61,9 @@ async def ask_all(
         CorpusError: if the questions cannot be read again.
     """
     try:
-        for suite in suites:
-            path = journal_path(config.folder, suite.name)
-            with Journal(path, pins(config, suite), restart=config.restart) as journal:
+        origin = await policy.origin(config.version)
+        with open_journals(config, suites, origin=origin) as journals:
+            for suite, journal in zip(suites, journals, strict=True):
                 for mode in config.modes:
                     await _ask(Asker(policy, config, mode), suite, mode, journal, on_progress)
                 journal.sync()
@@ -72,12 +72,42 @@ async def ask_all(
     return None
 
 
-def pins(config: QaConfig, suite: Suite) -> Mapping[str, Pin]:
+@contextmanager
+def open_journals(
+    config: QaConfig, suites: Sequence[Suite], *, origin: str
+) -> Iterator[list[Journal]]:
+    """The journals of all suites, held to the job before it asks the first of them.
+
+    An asking that ends early would leave those of another job to be scored with its own.
+
+    Args:
+        config: what is asked for.
+        suites: the questions.
+        origin: what the version that answers was loaded from.
+
+    Raises:
+        JournalError: if answers in the folder are of another job.
+    """
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                Journal(
+                    journal_path(config.folder, suite.name),
+                    pins(config, suite, origin=origin),
+                    restart=config.restart,
+                )
+            )
+            for suite in suites
+        ]
+
+
+def pins(config: QaConfig, suite: Suite, *, origin: str) -> Mapping[str, Pin]:
     """What decides the answers of a suite. Modes are not among them: one may be added."""
     return {
         "suite": suite.name,
         "questions": suite.digest,
         "version": config.version,
+        "origin": origin,
         "form": config.form,
         "max_tokens": config.max_tokens,
         "samples": config.samples,

@@ -52,12 +52,17 @@ async def test_a_busy_endpoint_is_asked_again_after_the_time_it_wants() -> None:
     assert slept == [7.0, 0.5]
 
 
+async def test_a_broken_endpoint_is_asked_again() -> None:
+    async with client(httpx.Response(500), answer("Yes.")) as judge:
+        assert await judge.ask(ASK, max_tokens=8) == "Yes."
+
+
 @pytest.mark.parametrize(
     ("outcomes", "words", "is_refusal"),
     [
         pytest.param([httpx.Response(400)], "answered 400", True, id="refused"),
         pytest.param([httpx.Response(404)], "answered 404", False, id="no such model"),
-        pytest.param([httpx.Response(500)] * 3, "answered 500", False, id="broken"),
+        pytest.param([httpx.Response(500)] * 3, "answered http_500", False, id="broken"),
         pytest.param([httpx.ConnectError("no")] * 3, r"no answer from .* \(no\)", False, id="gone"),
         pytest.param([httpx.ReadTimeout("slow")], r"no answer from .* \(slow\)", False, id="slow"),
         pytest.param([answer("Verdict: tr", "length")], "cut at max_tokens 8", True, id="cut"),
@@ -73,9 +78,11 @@ async def test_no_answer_is_an_error(
     assert caught.value.is_refusal is is_refusal
 
 
-def test_what_is_no_endpoint_is_one_line() -> None:
-    with pytest.raises(BenchmarkError, match="judge: 'localhost' is no endpoint; write it as http"):
-        ChatClient("localhost", "m")
+@pytest.mark.parametrize("url", ["localhost", "http://[::1"])
+def test_what_is_no_endpoint_is_one_line(url: str) -> None:
+    with pytest.raises(BenchmarkError) as caught:
+        ChatClient(url, "m")
+    assert str(caught.value) == f"judge: {url!r} is no endpoint; write it as http://host:port/v1"
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 import subprocess
 import sys
@@ -209,6 +210,12 @@ def test_a_continuation_is_greedy_if_each_of_its_tokens_is_the_likeliest() -> No
     answer = scored({}, {"7": -3.0, "8": -1.0}, {"8": -0.5}, {"9": -0.25, "4": -0.25})
     assert answer.to_loglikelihood((8, 9)) == (-0.75, True)
     assert answer.to_loglikelihood((7, 8, 9)) == (-3.75, False)
+
+
+@pytest.mark.parametrize("logprob", [math.nan, -math.inf])
+def test_a_log_probability_that_is_no_number_is_no_score(logprob: float) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        scored({}, {"7": logprob})
 
 
 def test_a_server_that_gave_up_gives_no_text() -> None:

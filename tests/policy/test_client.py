@@ -312,8 +312,11 @@ def test_what_changes_the_served_set_is_sent_once() -> None:
 )
 def test_versions_are_the_base_and_the_adapters(base: list[dict[str, str]]) -> None:
     served = [*base, {"id": "r1", "root": "a", "parent": base[0]["id"]}]
-    server = Server(httpx.ConnectError("restarting"), httpx.Response(200, json={"data": served}))
+    answer = httpx.Response(200, json={"data": served})
+    server = Server(httpx.ConnectError("restarting"), answer, answer, answer)
     assert asyncio.run(client(server).versions()) == ("base", "r1")
+    assert asyncio.run(client(server).origin("base")) == "m"
+    assert asyncio.run(client(server).origin("r1")) == "m a"
 
 
 @pytest.mark.parametrize(

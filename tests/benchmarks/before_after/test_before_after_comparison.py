@@ -203,6 +203,46 @@ def test_a_question_that_fails_is_in_no_score_and_asked_again(tmp_path: Path) ->
     assert (results.partial, results.suites["clinic world, greedy"].n) == (False, HELDOUT)
 
 
+def test_a_question_without_a_usable_answer_fails_alone(tmp_path: Path) -> None:
+    policies = TwoPolicies(learned)
+    nothing = {"tokens": [1, 2], "prompt_token_ids": [1, 2], "prompt_logprobs": [None, {}]}
+    refused = httpx.Response(200, json={**nothing, "choices": []})
+    first = next(iter(REFERENCES))
+    policies.fail = lambda version, question: (
+        refused if (version, question) == ("r2", first) else None
+    )
+    results, failure = run(tmp_path, policies)
+    assert failure is None
+    modes = ("sampled", "greedy", "references")
+    assert {name: found.n for name, found in results.suites.items()} == {
+        f"clinic world, {mode}": HELDOUT - 1 for mode in modes
+    }
+    assert results.partial_reasons == tuple(
+        f"clinic world, {mode}: 1 questions failed and are in no score" for mode in modes
+    )
+
+
+def test_a_job_that_ends_early_shows_no_answers_of_another_one(tmp_path: Path) -> None:
+    suites = [f"{name}={write_suite(tmp_path, 4, f'{name}.json')}" for name in ("a", "b")]
+    options: dict[str, Any] = {"world_modes": "greedy", "suites": suites, "concurrency": 1}
+    run(tmp_path, TwoPolicies(learned), **options)
+    policies = TwoPolicies(learned)
+    with pytest.raises(UserError, match="begun with max_tokens 1024, now it is 9"):
+        run(tmp_path, policies, **options, max_tokens=9)
+    assert not policies.bodies
+
+    policies.fail = lambda version, question: (
+        httpx.ConnectError("refused") if place(question) >= 0 else None
+    )
+    results, failure = run(tmp_path, policies, **options, max_tokens=9, restart=True)
+    assert failure is not None
+    assert list(results.suites) == ["clinic world, greedy"]
+    assert results.partial_reasons == (
+        failure,
+        *(f"{name}, greedy: 4 questions were not asked of both" for name in ("a", "b")),
+    )
+
+
 def test_a_server_that_dies_leaves_partial_results_to_go_on_with(tmp_path: Path) -> None:
     medical = write_suite(tmp_path, 6)
     options: dict[str, Any] = {

@@ -262,9 +262,18 @@ def test_fewer_samples_than_asked_for_are_an_error(tmp_path: Path) -> None:
             answer = json.loads(response.content)
             return httpx.Response(200, json=answer | {"choices": answer["choices"][:1]})
 
-    results = run(config(tmp_path), Stingy(wavering), f"s={suite(tmp_path)}").results
+    given, asked = config(tmp_path), f"s={suite(tmp_path)}"
+    results = run(given, Stingy(wavering), asked).results
     assert results.overall is None
     assert results.counts.errors == {"incomplete": 4}
+    again = Policy(wavering)
+    assert run(given, again, asked).results.counts.scored == len(again.bodies) == 4
+
+    world = config(tmp_path, world="clinic", questions=2, output=tmp_path / "world")
+    results = run(world, Stingy(lambda text, sample: "Rest.")).results
+    assert results.counts.errors == {"incomplete": 2}
+    again = Policy(lambda text, sample: "Rest.")
+    assert run(world, again).results.counts.scored == len(again.bodies) == 2
 
 
 @pytest.mark.parametrize(
@@ -297,6 +306,13 @@ def test_a_world_without_truth_is_refused(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"prompt": f"Is it {n}?"}) for n in range(10)))
     with pytest.raises(BenchmarkError, match="--world: prompts has no gold"):
         open_source(config(tmp_path, world="prompts", world_path=path, questions=2), ())
+
+
+def test_a_policy_that_is_not_there_is_named_by_its_own_flag(tmp_path: Path) -> None:
+    policy = Policy(wavering)
+    policy._respond = lambda request: httpx.Response(503)  # type: ignore[method-assign]
+    with pytest.raises(BenchmarkError, match=f"--policy: {URL}: nobody answers"):
+        run(config(tmp_path), policy, f"s={suite(tmp_path)}")
 
 
 def test_the_command_names_what_is_missing() -> None:

@@ -93,6 +93,14 @@ def test_by_hand() -> None:
     assert found["reward"][2].values == pytest.approx((3 / 6,))
 
 
+@pytest.mark.parametrize("temperature", [0.1, 0.001])
+def test_at_a_low_temperature_the_weighted_vote_is_the_rewards_choice(temperature: float) -> None:
+    far_apart = question((0, "A", 10), (1, "B", 20), (0, "C", 30))
+    found = curves([far_apart], seed=0, temperature=temperature)
+    for n in (1, 2, 3):
+        assert found["weighted_vote"][n].values == pytest.approx(found["reward"][n].values)
+
+
 def test_samples_that_answer_nothing_do_not_vote() -> None:
     assert curves([question((0, None, 0), (1, "A", 0))], seed=0)["vote"][2].values == (1.0,)
     assert curves([question((0, None, 0), (1, None, 0))], seed=0)["vote"][2].values == (0.0,)

@@ -245,10 +245,8 @@ def test_stored_scores_of_a_judge_have_the_rule_for_judges(
 ) -> None:
     """An unreadable verdict counts a quarter, as RewardBench 2 says, and is not left out."""
     scores = tmp_path / "scores.jsonl"
-    verdicts: list[tuple[list[float | None], list[str | None]]] = [
-        ([1.0, 0.0, 0.0, 0.0], [None] * 4),
-        *[([None] * 4, ["unreadable_verdict: none"] * 4)] * 2,
-    ]
+    unreadable = ([None] * 4, ["unreadable_verdict: none"] * 4)
+    verdicts = [([1.0, 0.0, 0.0, 0.0], [None] * 4), unreadable, unreadable]
     lines = [
         {"number": n, "subset": "Math", "ranks": [1, 2, 2, 2], "rewards": given, "errors": errors}
         for n, (given, errors) in enumerate(verdicts)

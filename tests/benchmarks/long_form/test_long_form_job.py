@@ -157,6 +157,15 @@ def test_answers_that_ran_into_the_limit_are_judged_and_told(tmp_path: Path) -> 
     assert results.counts.errors == {"policy_failed": 3}
 
 
+def test_a_question_to_which_the_policy_gives_nothing_fails(tmp_path: Path) -> None:
+    servers = Servers()
+    nothing = httpx.Response(200, json={"prompt_token_ids": [1], "choices": []})
+    servers.policy = lambda text: nothing if "q1" in text else None
+    results, failure = run(config(tmp_path), data(tmp_path), servers)
+    assert (failure, results.counts.scored) == (None, 2)
+    assert results.counts.errors == {"policy_failed": 1}
+
+
 def test_only_the_first_questions_may_be_asked_and_the_others_later(tmp_path: Path) -> None:
     source = data(tmp_path)
     results, _ = run(config(tmp_path, limit=1), source, Servers())
@@ -216,7 +225,7 @@ def test_a_judge_or_policy_that_is_not_there_is_told_before_anything_is_asked(
     servers = Deaf()
     for servers.deaf, message in (
         ("judge.test", r"--judge: http://judge.test/v1: nobody answers \(refused\)"),
-        ("policy.test", r"--server: http://policy.test: nobody answers"),
+        ("policy.test", r"--policy: http://policy.test: nobody answers"),
     ):
         with pytest.raises(BenchmarkError, match=message):
             run(config(tmp_path), data(tmp_path), servers)

@@ -41,6 +41,14 @@ def test_without_a_verdict_there_is_no_score() -> None:
         ("It is true that the dose is the same, but I cannot decide.", None),
         ("", None),
         ("Verdict: unclear", None),
+        ("Verdict: not true", None),
+        ("The statement is not true.", None),
+        ("The statement is true.", None),  # which is not what was asked
+        ("I cannot tell whether it is true or false.", None),
+        ("I should end with Verdict: true or Verdict: false.", None),
+        ("Verdict: true/false", None),
+        ("Verdict: true or false? I'd say:\n**True**", True),
+        ("So the answer is: false", False),
     ],
 )
 def test_a_verdict_is_what_the_judge_ends_with(text: str, verdict: bool | None) -> None:

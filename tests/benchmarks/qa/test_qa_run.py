@@ -18,6 +18,7 @@ from benchmarks.qa.job import evaluate
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.report import rows, tables
 from benchmarks.qa.results import QaResults, read_qa_results
+from corpora.questions.mmlu import SUBJECTS
 from foundation.errors import UserError
 
 URL = "http://policy.test"
@@ -32,6 +33,7 @@ class Policy:
 
     def __init__(self, answer: Answer = lambda question, sample: "The answer is (A).") -> None:
         self.answer = answer
+        self.model = "m"
         self.bodies: list[dict[str, Any]] = []
         self.fail: Callable[[str], httpx.Response | Exception | None] = lambda question: None
 
@@ -40,7 +42,8 @@ class Policy:
         if path == "/health":
             return httpx.Response(200)
         if path == "/v1/models":
-            served = [{"id": "base", "root": "m"}, {"id": "r1", "root": "a", "parent": "base"}]
+            base = {"id": "base", "root": self.model}
+            served = [base, {"id": "r1", "root": "a", "parent": "base"}]
             return httpx.Response(200, json={"data": served})
         body = json.loads(request.content)
         self.bodies.append(body)
@@ -174,6 +177,46 @@ def test_a_question_that_fails_is_counted_never_wrong_and_asked_again(tmp_path: 
     assert (results.overall, results.partial) == (0.75, False)
 
 
+@pytest.mark.parametrize("kept", [pytest.param(0, id="none"), pytest.param(2, id="too few")])
+def test_fewer_answers_than_asked_for_are_an_error_and_no_vote(tmp_path: Path, kept: int) -> None:
+    given = config(tmp_path, f"s={suite(tmp_path)}", modes="self-consistency", samples=3)
+    policy = Policy(knows)
+    choices = [policy._choice("q1", sample) for sample in range(kept)]
+    few = httpx.Response(200, json={"prompt_token_ids": [1], "choices": choices})
+    policy.fail = lambda question: few if question == "q1" else None
+    results, failure = run(given, policy)
+    counts = results.modes["self-consistency"].counts
+    assert (failure, counts.scored, results.partial) == (None, 3, True)
+    assert counts.errors == {f"incomplete: {kept} samples in place of 3": 1}
+
+    again = Policy(knows)
+    results, _ = run(given, again)
+    assert (len(again.bodies), results.partial) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "logprob"),
+    [
+        pytest.param([1, 2, 3], "NaN", id="nan"),
+        pytest.param([1, 2, 3], "-Infinity", id="infinite"),
+        pytest.param([1, 2], "-1", id="no token of the option"),
+    ],
+)
+def test_likelihoods_that_are_none_are_an_error_and_no_choice(
+    tmp_path: Path, tokens: list[int], logprob: str
+) -> None:
+    scored = ["null", *(f'{{"{token}": {{"logprob": {logprob}}}}}' for token in tokens[1:])]
+    body = f'{{"tokens": [1, 2], "prompt_token_ids": {tokens}, "prompt_logprobs": [%s]}}'
+    sick = httpx.Response(200, content=body % ", ".join(scored))
+    policy = Policy(knows)
+    policy.fail = lambda question: sick if question == "q1" else None
+    given = config(tmp_path, f"s={suite(tmp_path)}", modes="likelihood")
+    results, failure = run(given, policy)
+    counts = results.modes["likelihood"].counts
+    assert (failure, counts.scored, counts.failed, results.overall) == (None, 3, 1, 1.0)
+    assert list(counts.errors) == ["no_likelihood: an option has no finite log-probability"]
+
+
 def test_a_server_that_goes_away_leaves_partial_results_to_go_on_with(tmp_path: Path) -> None:
     given = config(tmp_path, f"s={suite(tmp_path, 6)}", concurrency=1)
     policy = Policy(knows)
@@ -217,6 +260,32 @@ def test_a_mode_may_be_added_and_a_limit_widened_but_nothing_else_changed(tmp_pa
     fresh = Policy(knows)
     run(config(tmp_path, f"s={path}", restart=True), fresh)
     assert len(fresh.bodies) == 5
+
+
+def test_answers_of_another_job_are_neither_scored_nor_found_too_late(tmp_path: Path) -> None:
+    first, second = suite(tmp_path, name="a.json"), suite(tmp_path, name="b.json")
+    run(config(tmp_path, f"b={second}"), Policy(knows))
+    both: dict[str, Any] = {"max_tokens": 8, "concurrency": 1}
+    policy = Policy(knows)
+    with pytest.raises(UserError, match=r"answers-b.*begun with max_tokens 1024, now it is 8"):
+        run(config(tmp_path, f"a={first}", f"b={second}", **both), policy)
+    assert not policy.bodies
+
+    policy.fail = lambda question: httpx.ConnectError("refused")
+    again = config(tmp_path, f"a={first}", f"b={second}", restart=True, **both)
+    results, failure = run(again, policy)
+    assert failure is not None
+    assert (results.overall, results.sections) == (None, {})
+    assert results.partial_reasons == (failure, "greedy: 8 questions were not asked")
+
+
+def test_another_model_under_the_old_name_does_not_get_the_old_answers(tmp_path: Path) -> None:
+    given = config(tmp_path, f"s={suite(tmp_path)}")
+    run(given, Policy(knows))
+    other = Policy(knows)
+    other.model = "models/other"
+    with pytest.raises(UserError, match=r"begun with origin 'm', now it is 'models/other'"):
+        run(given, other)
 
 
 def test_no_more_questions_are_under_way_than_asked_for(tmp_path: Path) -> None:
@@ -296,3 +365,27 @@ def test_subjects_of_mmlu_are_columns_and_the_table_stands_beside_published_ones
         "Avg",
     )
     assert (beside.rows[0][6], beside.rows[0][-1]) == ("100.00", "–")
+
+
+def test_a_mode_without_all_columns_has_no_average_beside_published_ones(tmp_path: Path) -> None:
+    names = ("med_qa", "med_mcqa", "pubmed_qa")
+    path = tmp_path / "test.jsonl"
+    row = {"question": "Is it q0 ?", "choices": list(OPTIONS.values()), "answer": 0}
+    path.write_text("\n".join(json.dumps(row | {"subject": subject}) for subject in SUBJECTS))
+    suites = [f"{name}={suite(tmp_path, name=f'{name}.json')}" for name in names]
+    policy = Policy(knows)
+    gone = httpx.ConnectError("refused")
+    given = config(tmp_path, f"mmlu={path}", *suites, modes="greedy,likelihood", concurrency=1)
+
+    def fails(question: str) -> Exception | None:
+        last = [line for line in lines(given, "pubmed_qa") if line.mode == "greedy"]
+        return gone if len(last) == 4 else None
+
+    policy.fail = fails
+    results, failure = run(given, policy)
+    assert failure is not None
+    _, beside = tables(results, published("medical-qa"))
+    greedy, likely = beside.rows[:2]
+    assert (greedy[0], likely[0]) == ("base, greedy", "base, likelihood")
+    assert greedy[-1] != "–"
+    assert (likely[3], likely[-1]) == ("–", "–")
