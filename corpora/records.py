@@ -7,11 +7,14 @@ and the fix. Nothing here knows which fields a format has.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from corpora.errors import CorpusError
+
+_WHOLE = re.compile(r"-?\d{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Record:
             CorpusError: if the field is missing or something else.
         """
         value = self.fields.get(field)
-        if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
             return int(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
@@ -101,7 +104,7 @@ def parse_line(where: str, number: int, line: str | bytes) -> Record:
     Raises:
         CorpusError: if it is malformed, or no object.
     """
-    return to_record(where, number, _parse(line, where=where))
+    return to_record(where, number, _parse(line.rstrip(), where=where))
 
 
 def to_record(where: str, number: int, row: object, *, name: str | None = None) -> Record:
@@ -134,6 +137,6 @@ def _parse(text: str | bytes, *, where: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
-        raise CorpusError(f"{where}: malformed JSON: {error.msg} at {place}; mend it") from None
-    except UnicodeDecodeError as error:
+        raise CorpusError(f"{where}: malformed JSON: {error.msg}: {place}; mend it") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, too many digits, too deep
         raise CorpusError(f"{where}: malformed JSON: {error}; mend it") from None

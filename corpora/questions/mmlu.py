@@ -7,14 +7,13 @@ the file's name (``anatomy_test.csv``). Of a folder, only the files of these sub
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from corpora.errors import CorpusError
 from corpora.questions.choice import ChoiceQuestion, letter_at, lettered
 from corpora.records import Record
-from corpora.streams import CSV, LONGEST_CELL, OnBad, stop_at_bad, stream_records
+from corpora.streams import CSV, OnBad, stop_at_bad, stream_cells, stream_records
 
 SUBJECTS = (
     "clinical_knowledge",
@@ -89,16 +88,13 @@ def _cells(path: Path, on_bad: OnBad) -> Iterator[Record]:
             f"{path}: its name begins with none of {', '.join(SUBJECTS)}; give the original file"
             " of a medical subject"
         )
-    csv.field_size_limit(LONGEST_CELL)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, cells in enumerate(csv.reader(file, strict=True), start=1):
-                where = f"{path}: row {number}"
-                if len(cells) != CELLS:
-                    on_bad(CorpusError(f"{where}: {len(cells)} cells, not {CELLS}; mend it"))
-                    continue
-                question, *choices, answer = cells
-                fields = {"question": question, "choices": choices, "answer": answer}
-                yield Record(where, number, fields | {"subject": subject})
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read as CSV: {error}; write it again") from None
+        for where, number, cells in stream_cells(path, on_bad):
+            if len(cells) != CELLS:
+                on_bad(CorpusError(f"{where}: {len(cells)} cells, not {CELLS}; mend it"))
+                continue
+            question, *choices, answer = cells
+            fields = {"question": question, "choices": choices, "answer": answer}
+            yield Record(where, number + 1, fields | {"subject": subject})
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error}); name another file") from None

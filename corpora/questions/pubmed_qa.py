@@ -2,7 +2,8 @@
 
 Two layouts: the original, one object of ``{"QUESTION", "CONTEXTS", "final_decision"}`` by PubMed
 id, and the columns that hubs carry, with ``pubid``, ``question`` and ``context.contexts``. The
-options are yes, no and maybe, in this order.
+options are yes, no and maybe, in this order. Of a folder that holds the set's artificial and
+unlabelled parts as well, only the labelled one is read.
 
 The original file holds 1,000 questions, of which the official test part is the 500 whose ids stand
 in a file of their own (``test_ground_truth.json``): :func:`read_ids` reads it.
@@ -11,6 +12,7 @@ in a file of their own (``test_ground_truth.json``): :func:`read_ids` reads it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from corpora.errors import CorpusError
@@ -19,7 +21,16 @@ from corpora.records import Record
 
 FIELDS = frozenset({"QUESTION", "CONTEXTS", "final_decision"})
 COLUMNS = frozenset({"question", "context", "final_decision"})
+LABELLED = ("ori_pqal", "pqa_labeled")
+"""What the original calls its file of expert labels, and hubs their folder of them."""
+
 OPTIONS = {"A": "yes", "B": "no", "C": "maybe"}
+
+
+def choose(files: Sequence[Path]) -> list[Path]:
+    """The files with expert labels, where their names tell."""
+    labelled = [path for path in files if {path.stem, path.parent.name} & set(LABELLED)]
+    return labelled or list(files)
 
 
 def parse(record: Record) -> ChoiceQuestion:

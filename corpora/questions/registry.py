@@ -86,12 +86,14 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 med_mcqa.parse,
                 [med_mcqa.FIELDS],
                 split="validation",
+                records=med_mcqa.records,
             ),
             Format(
                 "pubmed-qa",
                 "by id: QUESTION, CONTEXTS, final_decision; or the hub's columns of these",
                 pubmed_qa.parse,
                 [pubmed_qa.FIELDS, pubmed_qa.COLUMNS],
+                choose=pubmed_qa.choose,
             ),
             Format(
                 "mmlu",
@@ -147,18 +149,23 @@ def detect_format(record: Record) -> Format:
 
 
 def format_of(source: str) -> Format:
-    """The layout of a source, from the name of its first file or its first record.
+    """The layout of a source, from the names of its files or its first record.
 
     Raises:
         CorpusError: if there is no record, or it tells no layout.
     """
-    path = question_files(source, FORMATS["usmle"])[0]  # leaves out what lies beside questions
-    if path.suffix in CSV and mmlu.subject_of(path):
+    files = question_files(source, FORMATS["usmle"])  # leaves out what lies beside questions
+    if any(path.suffix in CSV and mmlu.subject_of(path) for path in files):
         return FORMATS["mmlu"]
-    record = next(stream_records(path), None)
+    path = files[0]
+    record = next(stream_records(path, on_bad=_pass_over), None)
     if record is None:
         raise CorpusError(f"{path}: no record in it; give a file with questions")
     return detect_format(record)
+
+
+def _pass_over(error: CorpusError) -> None:
+    """Whoever reads the questions meets it again."""
 
 
 def question_files(source: str, format: Format, *, split: str | None = None) -> list[Path]:

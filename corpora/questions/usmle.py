@@ -36,10 +36,9 @@ def records(path: Path, on_bad: OnBad = stop_at_bad) -> Iterator[Record]:
         CorpusError: naming the file that cannot be read, or what ``on_bad`` raises.
     """
     solutions = _read_object(path.with_name(f"{path.stem}{SOLUTIONS}.json"))
-    images = path.with_name(f"{IMAGES}.json")
-    with_picture = set(_read_object(images).get(path.stem, ())) if images.is_file() else set()
+    with_picture = _with_picture(path)
     for record in stream_records(path, on_bad=on_bad):
-        if record.fields.get("no") not in with_picture:
+        if str(record.fields.get("no")) not in with_picture:
             answer = solutions.get(str(record.fields.get("no")))
             fields = {**record.fields, "answer": answer, "step": path.stem}
             yield Record(record.where, record.number, fields)
@@ -62,6 +61,18 @@ def parse(record: Record) -> ChoiceQuestion:
         answer=answer.strip().upper(),
         subset=record.text("step"),
     )
+
+
+def _with_picture(path: Path) -> frozenset[str]:
+    images = path.with_name(f"{IMAGES}.json")
+    if not images.is_file():
+        return frozenset()
+    numbers = _read_object(images).get(path.stem, [])
+    if not isinstance(numbers, list):
+        raise CorpusError(
+            f"{images}: {path.stem}: expected a list of numbers, got {numbers!r:.60}; mend it"
+        )
+    return frozenset(map(str, numbers))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

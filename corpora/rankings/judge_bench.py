@@ -24,7 +24,7 @@ RANKS = {"A>B": (1, 2), "B>A": (2, 1)}
 def parse(record: Record, part: str) -> Iterable[RankedGroup]:
     label = record.text("label")
     if label not in RANKS:
-        refuse(record, "label", f"{label!r} names no better response; give A>B or B>A")
+        refuse(record, "label", f"{label!r:.60} names no better response; give A>B or B>A")
     yield RankedGroup(
         read_id(record, part, "pair_id"),
         Conversation.ask(record.text("question")),

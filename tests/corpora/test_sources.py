@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from corpora import sources
 from corpora.errors import CorpusError
 from corpora.sources import find_files
 
@@ -62,6 +67,37 @@ def test_a_folder_gives_the_files_of_a_split_in_order(
     assert names(find_files(str(tmp_path), split=split), tmp_path) == found
 
 
+def test_what_is_hidden_in_a_folder_is_no_data(tmp_path: Path) -> None:
+    """``hf download --local-dir`` leaves its own notes there."""
+    touch(tmp_path, ".cache/huggingface/trees/0a1b.json", "a.json", "._a.json")
+    assert names(find_files(str(tmp_path)), tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        pytest.param(
+            ["phrases_no_exclude_test.jsonl", "phrases_no_exclude_train.jsonl"],
+            ["phrases_no_exclude_test.jsonl"],
+            id="MedQA's at its end",
+        ),
+        pytest.param(
+            ["anatomy_test.csv", "anatomy_dev.csv", "contest.csv"], ["anatomy_test.csv"], id="MMLU"
+        ),
+        pytest.param(
+            ["test.jsonl", "4_options/phrases_no_exclude_test.jsonl"],
+            ["test.jsonl"],
+            id="only where none begins with it",
+        ),
+    ],
+)
+def test_a_split_may_be_any_word_of_a_name(
+    tmp_path: Path, there: list[str], found: list[str]
+) -> None:
+    touch(tmp_path, *there)
+    assert names(find_files(str(tmp_path), split="test"), tmp_path) == found
+
+
 @pytest.mark.parametrize(
     ("there", "split", "message"),
     [
@@ -99,6 +135,53 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(CorpusError, match=r"^clinic/ranks: .* give it \(.*Connect") as caught:
         find_files("clinic/ranks")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["-clinic/pairs", "clinic/a..b", "clinic/pairs.git"])
+def test_a_name_that_no_hub_would_give_is_one_line(name: str) -> None:
+    with pytest.raises(CorpusError, match=r"the hub did not give it .*; give the path of the data"):
+        find_files(name)
+
+
+@pytest.fixture
+def silent_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A hub that takes questions and answers none, as behind a firewall that drops packets."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(sources, "HUB_TIMEOUT_S", 0.1)
+        yield hub
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("silent_hub")
+def test_a_hub_that_is_silent_is_not_waited_for() -> None:
+    with pytest.raises(CorpusError, match=r"^clinic/ranks: .* give it \(ReadTimeout: "):
+        find_files("clinic/ranks")
+
+
+@pytest.mark.timeout(60)
+def test_what_was_fetched_before_needs_no_hub(silent_hub: Path) -> None:
+    assert len(names(find_files("clinic/pairs", split="test"), silent_hub)) == 2
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_hangs_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        closing = threading.Thread(target=_hang_up, args=(server,), daemon=True)
+        closing.start()
+        with pytest.raises(CorpusError, match=r"^clinic/ranks: .* give it \(\w+Error: "):
+            find_files("clinic/ranks")
+
+
+def _hang_up(server: socket.socket) -> None:
+    with suppress(OSError):  # the test is over
+        while True:
+            connection, _ = server.accept()
+            connection.recv(1 << 16)
+            connection.close()
 
 
 @pytest.mark.parametrize("source", ["nowhere", "clinic/pairs.jsonl", "a/b/c", "clinic/", "a b/c"])

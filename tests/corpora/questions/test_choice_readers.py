@@ -184,6 +184,46 @@ def test_a_subject_of_mmlu_is_read_from_the_original_csv(tmp_path: Path) -> None
     assert (second.answer, second.options["D"]) == ("A", "4")
 
 
+@pytest.mark.parametrize("below", ["", "test"])
+def test_the_original_folder_of_mmlu_is_known_by_the_names_of_its_files(
+    tmp_path: Path, below: str
+) -> None:
+    for name in ("dev/abstract_algebra_dev", "test/abstract_algebra_test", "test/anatomy_test"):
+        path = tmp_path / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("Which drug?,Rest,Tea,Ice,Salt,B\n", encoding="utf-8")
+    assert [question.subset for question in read(tmp_path / below)] == ["anatomy"]
+
+
+@pytest.mark.parametrize(
+    ("labelled", "others"),
+    [
+        ("pqa_labeled/train.parquet", ("pqa_artificial/train.parquet", "pqa_unlabeled/t.parquet")),
+        ("ori_pqal.json", ("ori_pqaa.json", "test_ground_truth.json")),
+    ],
+)
+def test_of_pubmed_qa_only_what_experts_labelled_is_read(
+    tmp_path: Path, labelled: str, others: tuple[str, ...]
+) -> None:
+    in_columns = labelled.endswith("parquet")
+    for name in (labelled, *others):
+        question = "By experts?" if name == labelled else "By a machine?"
+        fields = (
+            [PUBMED_QA_COLUMNS | {"question": question}]
+            if in_columns
+            else {"77": PUBMED_QA | {"QUESTION": question}}
+        )
+        write(tmp_path / name, fields)
+    assert [question.question for question in read(tmp_path)] == ["By experts?"]
+
+
+def test_answers_counted_from_1_end_the_reading_whatever_is_skipped(tmp_path: Path) -> None:
+    """As MedMCQA's own release does: answers 1 to 3 would all be taken for their neighbours."""
+    path = write(tmp_path / "dev.jsonl", [MED_MCQA | {"cop": cop} for cop in (1, 2, 4)])
+    with pytest.raises(CorpusError, match=r":3: cop: 4 .* counts from 1, .* count from 0$"):
+        read(path, on_bad=lambda _: None)
+
+
 def test_of_a_folder_of_mmlu_only_the_medical_subjects_are_read_and_each_once(
     tmp_path: Path,
 ) -> None:
@@ -210,6 +250,31 @@ def test_solutions_and_pictures_of_the_usmle_steps_lie_beside_the_questions(
     ]
 
 
+@pytest.mark.parametrize(("number", "pictured"), [(5, "5"), ("5", 5)])
+def test_a_number_of_a_usmle_question_may_be_text(
+    tmp_path: Path, number: object, pictured: object
+) -> None:
+    path = write(tmp_path / "step1.json", [STEP, STEP | {"no": number}])
+    write(tmp_path / "step1_solutions.json", {"4": "B", "5": "C"})
+    write(tmp_path / "question_with_images.json", {"step1": [pictured]})
+    assert [question.id for question in read(path)] == ["step1-4"]
+
+
+@pytest.mark.parametrize("pictures", [None, 5, "5", {"5": True}])
+def test_pictures_that_are_no_list_are_named(tmp_path: Path, pictures: object) -> None:
+    path = write(tmp_path / "step1.json", [STEP])
+    write(tmp_path / "step1_solutions.json", {"4": "B"})
+    write(tmp_path / "question_with_images.json", {"step1": pictures})
+    assert "question_with_images.json: step1: expected a list of numbers, got " in refused(path)
+
+
+def test_a_usmle_question_without_a_number_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "step1.json", [STEP | {"no": [4]}])
+    write(tmp_path / "step1_solutions.json", {"4": "B"})
+    write(tmp_path / "question_with_images.json", {"step1": [5]})
+    assert "record 1: no: expected a whole number, got [4]" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("format", "row", "message"),
     [
@@ -221,7 +286,7 @@ def test_solutions_and_pictures_of_the_usmle_steps_lie_beside_the_questions(
         ("med-qa", MED_QA | {"options": {"A": "x", "B": " "}}, ":1: options.B: is empty"),
         ("med-qa", MED_QA | {"options": {"A": "x"}}, ":1: options: 1 of them; a choice needs two"),
         ("med-qa", MED_QA | {"question": " "}, ":1: question: is empty"),
-        ("med-mcqa", MED_MCQA | {"cop": 4}, ":1: cop: 4 is none of 0 to 3; count options from 0"),
+        ("med-mcqa", MED_MCQA | {"cop": 5}, ":1: cop: 5 is none of 0 to 3; count options from 0"),
         ("med-mcqa", MED_MCQA | {"cop": -1}, ":1: cop: -1 is none of 0 to 3; .* published$"),
         ("med-mcqa", {"question": "q", "cop": 1}, ":1: opa: missing"),
         ("pubmed-qa", PUBMED_QA | {"final_decision": "so"}, ":1: final_decision: 'so' is none of"),
@@ -258,10 +323,20 @@ def test_whoever_skips_bad_records_gets_the_others_and_every_reason(tmp_path: Pa
 
 def test_a_line_of_the_original_csv_with_too_few_cells_is_named(tmp_path: Path) -> None:
     path = tmp_path / "anatomy_test.csv"
-    path.write_text("q,1,2,3,4,A\nq,1,2\n", encoding="utf-8")
-    assert "row 2: 3 cells, not 6; mend it" in refused(path)
+    path.write_bytes(b'"q\nq",1,2,3,4,A\nq,1,2\n\xe9,1,2,3,4,A\nq,1,2,3,4,B\n')
+    assert "anatomy_test.csv:3: 3 cells, not 6; mend it" in refused(path)
     bad: list[CorpusError] = []
-    assert len(read(path, on_bad=bad.append)) == len(bad) == 1
+    assert [question.id for question in read(path, on_bad=bad.append)] == ["1", "4"]
+    assert "anatomy_test.csv:4: is not UTF-8" in str(bad[1])
+
+
+def test_a_torn_first_line_does_not_hide_the_layout(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"question"\n' + json.dumps(MED_QA), encoding="utf-8")
+    bad: list[CorpusError] = []
+    assert [question.id for question in read(path, on_bad=bad.append)] == ["2"]
+    assert len(bad) == 1
+    assert ":1: malformed JSON" in refused(path)
 
 
 def test_what_is_missing_beside_the_questions_is_named(tmp_path: Path) -> None:
