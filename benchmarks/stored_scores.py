@@ -1,10 +1,11 @@
 """Stored scores: every metric again, without a model.
 
-Four layouts are told apart by their fields:
+Five layouts are told apart by their fields:
 
     journal lines     rewards, ranks, errors, …             our own ``scores.jsonl``, or its folder
     output lines      scores_chosen, scores_rejected, …     the reference tool's ``_outputs.jsonl``
     pair lines        chosen, rejected: two numbers         its ``_all.jsonl``
+    judged lines      judgments, label, …                   JudgeBench's outputs of reward models
     parallel arrays   one list a field, in one JSON object  its ``eval-set-scores``: of pairs, or of
                                                             RewardBench 2's ``scores`` of lists
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import ScoresError
+from benchmarks.judge_bench_scores import is_judged, judged
 from benchmarks.scored import ScoredGroup, finite
 from corpora.errors import CorpusError
 from corpora.records import Record, parse_line
@@ -70,6 +72,10 @@ def _of_lines(file: Path) -> Iterator[ScoredGroup]:
     if "rewards" in first.fields:
         for record in _journal(file):
             yield ScoredGroup.from_fields(record.fields, where=record.where)
+        return
+    if is_judged(first.fields):
+        for number, record in enumerate(stream_records(file)):
+            yield judged(record, number=number)
         return
     names = next((n for n in (PAIR, ONLY_SCORES) if set(n) <= first.fields.keys()), None)
     if names is None:

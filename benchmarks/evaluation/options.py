@@ -30,8 +30,8 @@ class EvaluationConfig(EndpointSettings):
     """Longest verdict of the judge."""
 
     scores: Path | None = None
-    """Stored scores in place of a model: scores.jsonl of an earlier evaluation, or the reference
-    tool's files."""
+    """Stored scores in place of a model: scores.jsonl of an earlier evaluation, the reference
+    tool's files, or JudgeBench's of reward models."""
 
     name: str | None = None
     """What the model is called in tables and files; left out, what the endpoint calls it."""
