@@ -20,7 +20,7 @@ from reward_server.protocol import GroupResult, ModelInfo, OnOverflow, ScoreGrou
 from reward_server.scorers.sequence_classification import check_one_label
 from reward_server.scorers.token import Reading, finite, result
 from reward_server.specs import TransformerSpec
-from reward_server.tokens import Labels, TokenInput
+from reward_server.tokens import Labels, TokenInput, distinct
 
 __all__ = ["BATCH_TOKENS", "LocalEngine", "LocalScorer"]
 
@@ -71,7 +71,12 @@ class LocalEngine:
         return self.score_inputs([TokenInput(tuple(ids)) for ids in inputs])
 
     def score_inputs(self, inputs: Sequence[TokenInput]) -> list[Labels]:
-        """The head's numbers of inputs, in order."""
+        """The head's numbers of inputs, in order; equal inputs are computed once."""
+        once, places = distinct(inputs)
+        found = self._score_distinct(once)
+        return [found[place] for place in places]
+
+    def _score_distinct(self, inputs: Sequence[TokenInput]) -> list[Labels]:
         order, costs = self._engine.order(inputs)
         planner = Planner(max_pending_tokens=1, patience=1.0)
         planner.admit(

@@ -23,7 +23,7 @@ from reward_server.errors import Overloaded
 from reward_server.protocol import EngineName, ItemError
 from reward_server.rendering import Renderer
 from reward_server.scorer import Call
-from reward_server.tokens import Labels, TokenInput
+from reward_server.tokens import Labels, TokenInput, distinct
 
 RENDER_THREADS = min(4, os.cpu_count() or 1)
 CHARACTERS_A_TOKEN = 8
@@ -129,9 +129,10 @@ class Pipeline:
         if not missing:
             seconds = {"wait": time.perf_counter() - started, "forward": 0.0}
             return Outcomes(outcomes, 0, len(inputs), seconds)
-        computed = await self.batcher.run([inputs[index] for index in missing], call)
-        for index, outcome in zip(missing, computed.outcomes, strict=True):
-            outcomes[index] = outcome
+        once, places = distinct([inputs[index] for index in missing])
+        computed = await self.batcher.run(once, call)
+        for index, place in zip(missing, places, strict=True):
+            outcome = outcomes[index] = computed.outcomes[place]
             # What is not finite is no reward, and may be another number next time.
             if not isinstance(outcome, ItemError) and all(map(math.isfinite, outcome)):
                 self._cache.put(self._fingerprint, inputs[index], outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Labels = tuple[float, ...]
@@ -20,3 +21,14 @@ class TokenInput:
 
     truncated_tokens: int = 0
     """How many ids of the conversation were cut."""
+
+
+def distinct(inputs: Sequence[TokenInput]) -> tuple[list[TokenInput], list[int]]:
+    """Each input once, and for every one of ``inputs`` the place of its equal among these.
+
+    Equal inputs that were computed twice, in two batches, could differ in the last digit: the
+    candidates of a tie would win or lose by chance.
+    """
+    places: dict[TokenInput, int] = {}
+    found = [places.setdefault(item, len(places)) for item in inputs]
+    return list(places), found

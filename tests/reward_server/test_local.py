@@ -188,3 +188,12 @@ def test_a_budget_changes_no_reward(model_folder: Path, lengths: list[int], budg
     small = cached_engine(model_folder, budget).score_ids(ids)
     large = cached_engine(model_folder).score_ids(ids)
     assert [each[0] for each in small] == pytest.approx([each[0] for each in large], abs=1e-5)
+
+
+def test_equal_candidates_have_equal_rewards_wherever_batches_end(model_folder: Path) -> None:
+    texts = ["Rest. " * n for n in (1, 2, 3, 4)]
+    twice = ScoreGroup.of("q", Conversation.ask("Why?"), [*texts, *texts])
+    for budget in (1, 20, 40, 60, 80):
+        [scored] = cached(model_folder, "packed", budget).score([twice])
+        rewards = [result.reward for result in scored.results]
+        assert rewards[:4] == rewards[4:]

@@ -263,3 +263,12 @@ async def test_a_caller_that_leaves_while_rendering_frees_its_room(pipeline: Pip
     await asyncio.wait([waiting])
     assert await pipeline.render(lambda renderer: "rendered", characters=limit) == "rendered"
     gate.set()
+
+
+async def test_equal_inputs_of_a_request_are_computed_once(
+    pipeline: Pipeline, engine: FakeEngine
+) -> None:
+    """Two batches may differ in the last digit, and equal candidates are a tie."""
+    outcomes = await pipeline.compute(items(3, 5, 3, 3), Call(uses_cache=False))
+    assert outcomes.labels == [(4.0,), (6.0,), (4.0,), (4.0,)]
+    assert [ids for batch in engine.batches for ids in batch] == [(3, 1), (5, 1)]
