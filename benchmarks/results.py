@@ -13,10 +13,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import ScoresError
+from foundation.words import SPACE, count
 
 Interval95 = tuple[float, float]
 
 RESULTS = "results.json"
+
+LONGEST_ERROR = 200
+"""Characters of an error that are told as an example."""
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -157,6 +161,20 @@ class Results(Document):
 
     partial_reasons: tuple[str, ...] = ()
     """Why, one line each."""
+
+
+def kind_of(error: str) -> str:
+    """What many errors share: a code, or the path and status of a failed request."""
+    parts = error.split(": ")
+    return ": ".join(parts[:2] if error.startswith("/") else parts[:1])
+
+
+def failed_questions(number: int, first: str) -> str:
+    """That questions are in no score, with the error of the first of them."""
+    verb = "is" if number == 1 else "are"
+    shown = first if len(first) <= LONGEST_ERROR else f"{first[:LONGEST_ERROR]}…"
+    questions = count(number, "question").replace(SPACE, " ")
+    return f"{questions} failed and {verb} in no score; the first: {shown}"
 
 
 def read_results(path: Path) -> Results:

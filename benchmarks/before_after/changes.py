@@ -44,6 +44,9 @@ class Paired:
     failed: int
     """Questions that at least one of the policies failed at."""
 
+    first_error: str | None = None
+    """Why the first of these failed."""
+
     def measures(self) -> list[Measure]:
         """What is known of all of them."""
         items = [item for pair in self.pairs for item in pair]
@@ -75,8 +78,10 @@ def pair(before: Iterable[Item], after: Iterable[Item]) -> Paired:
     )
     common = [(first[key], second[key]) for key in sorted(first.keys() & second.keys())]
     sound = [(a, b) for a, b in common if a.error is None and b.error is None]
-    wrong = {key for side in (first, second) for key, item in side.items() if item.error}
-    return Paired(sound, len(wrong))
+    wrong = {
+        key: item.error for side in (first, second) for key, item in side.items() if item.error
+    }
+    return Paired(sound, len(wrong), first_error=wrong[min(wrong)] if wrong else None)
 
 
 def change(

@@ -29,6 +29,7 @@ from benchmarks.boards import Leaf
 from benchmarks.qa.answered import Answered, Mode, Sample
 from benchmarks.qa.suites import Suite
 from benchmarks.qa.summary import latest
+from benchmarks.results import failed_questions
 from corpora.world import Question, World
 from policy.protocol import BASE
 
@@ -245,10 +246,10 @@ def _reasons(asked: Asked, parts: Iterable[Part], failure: str | None) -> Iterat
     yield from _left_out(asked)
     for part in parts:
         paired = part.paired
-        if paired.failed:
-            yield f"{part.title}: {paired.failed} questions failed and are in no score"
+        if paired.first_error is not None:
+            yield f"{part.title}: {failed_questions(paired.failed, paired.first_error)}"
         if missing := part.size - len(paired.pairs) - paired.failed:
-            yield f"{part.title}: {missing} questions were not asked of both"
+            yield f"{part.title}: questions not asked of both: {missing}"
 
 
 def _left_out(asked: Asked) -> Iterator[str]:
@@ -261,4 +262,4 @@ def _left_out(asked: Asked) -> Iterator[str]:
             yield f"{name}: the first {size} of {total} questions (--questions)"
     for _, suite in asked.suites:
         if suite.bad_records:
-            yield f"{suite.name}: {suite.bad_records} bad records were skipped"
+            yield f"{suite.name}: bad records skipped: {suite.bad_records}"

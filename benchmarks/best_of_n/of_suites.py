@@ -99,4 +99,4 @@ def _reasons(suite: Suite) -> Iterator[str]:
     if suite.size < suite.total:
         yield f"{suite.name}: the first {suite.size} of {suite.total} questions (--limit)"
     if suite.bad_records:
-        yield f"{suite.name}: {suite.bad_records} bad records were skipped"
+        yield f"{suite.name}: bad records skipped: {suite.bad_records}"

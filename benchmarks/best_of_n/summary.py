@@ -14,7 +14,7 @@ from benchmarks.best_of_n.samples import About, Drawn
 from benchmarks.boards import Board, Leaf, Tree, difference, interval, mean, sign_flip_p, size
 from benchmarks.endpoints.base import Description
 from benchmarks.qa.boards import of_sections
-from benchmarks.results import Counts, Score
+from benchmarks.results import Counts, Score, failed_questions, kind_of
 
 BENCHMARK = "best-of-n"
 BY_VOTE: frozenset[Method] = frozenset({"vote", "weighted_vote"})
@@ -30,8 +30,14 @@ class Collected:
     errors: Counter[str] = field(default_factory=Counter)
     """Questions that failed, by what they failed of."""
 
+    first_error: str = ""
     waiting: int = 0
     """Questions with samples that were never scored."""
+
+    def note(self, error: str) -> None:
+        """Counts a question that failed."""
+        self.errors[kind_of(error)] += 1
+        self.first_error = self.first_error or error
 
     @property
     def scored(self) -> int:
@@ -63,23 +69,17 @@ def collect(questions: Iterable[Drawn], rewards: Mapping[str, Rewarded]) -> Coll
     for question in questions:
         rewarded = rewards.get(question.digest)
         if question.error is not None:
-            found.errors[kind_of(question.error)] += 1
+            found.note(question.error)
         elif rewarded is None:
             found.waiting += 1
         elif rewarded.error is not None:
-            found.errors[kind_of(rewarded.error)] += 1
+            found.note(rewarded.error)
         else:
             samples = zip(question.values, question.votes, rewarded.rewards, strict=True)
             found.sections.setdefault(question.section, []).append(
                 SampledQuestion(question.id, tuple(Sample(*each) for each in samples))
             )
     return found
-
-
-def kind_of(error: str) -> str:
-    """What many errors share: a code, or the path and status of a failed request."""
-    parts = error.split(": ")
-    return ": ".join(parts[:2] if error.startswith("/") else parts[:1])
 
 
 def summarise(evaluation: Evaluation) -> BestOfNResults:
@@ -174,8 +174,8 @@ def _reasons(evaluation: Evaluation) -> Iterator[str]:
     collected = evaluation.collected
     failed = collected.errors.total()
     if failed:
-        yield f"{failed} questions failed and are in no score"
+        yield failed_questions(failed, collected.first_error)
     if collected.waiting:
-        yield f"{collected.waiting} questions have samples and no rewards"
+        yield f"questions with samples and no rewards: {collected.waiting}"
     if left := evaluation.about.size - collected.scored - failed - collected.waiting:
-        yield f"{left} questions were not asked"
+        yield f"questions not asked: {left}"

@@ -11,7 +11,7 @@ from benchmarks.long_form.questions import Survey
 from benchmarks.long_form.results import LongFormResults
 from benchmarks.long_form.run import JUDGED, read_judged
 from benchmarks.long_form.scores import board
-from benchmarks.results import Counts, Score
+from benchmarks.results import Counts, Score, failed_questions
 from foundation.journal import Pin
 from foundation.versions import versions
 
@@ -59,11 +59,11 @@ def _reasons(survey: Survey, counts: Counts, failure: str | None) -> Iterator[st
     if survey.size < survey.total:
         yield f"the first {survey.size} of {survey.total} questions (--limit)"
     if survey.bad_records:
-        yield f"{survey.bad_records} bad records were skipped"
+        yield f"bad records skipped: {survey.bad_records}"
     if counts.failed:
-        yield f"{counts.failed} questions failed and are in no score"
+        yield failed_questions(counts.failed, next(iter(counts.errors), "no verdict"))
     if left := counts.groups - counts.scored - counts.failed:
-        yield f"{left} questions were not judged"
+        yield f"questions not judged: {left}"
 
 
 def _settings(config: LongFormConfig, survey: Survey) -> dict[str, Any]:

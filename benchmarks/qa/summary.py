@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from benchmarks.qa.boards import board
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.results import ModeResults, QaResults
 from benchmarks.qa.suites import Suite
-from benchmarks.results import Counts, Score
+from benchmarks.results import Counts, Score, failed_questions, kind_of
 
 BENCHMARK = "medical-qa"
 
@@ -36,7 +36,7 @@ def summarise(
         for mode, lines in answered.items()
     }
     first, of_first = modes[config.modes[0]], boards[config.modes[0]]
-    reasons = tuple(_reasons(config, suites, modes, failure))
+    reasons = tuple(_reasons(suites, modes, answered, failure))
     return QaResults(
         benchmark=BENCHMARK,
         model=config.version,
@@ -73,7 +73,7 @@ def _mode(
 ) -> ModeResults:
     scored = [line for line in lines if line.error is None]
     samples = [sample for line in scored for sample in line.samples]
-    errors = Counter(_kind(line.error) for line in lines if line.error is not None)
+    errors = Counter(kind_of(line.error) for line in lines if line.error is not None)
     return ModeResults(
         overall=mean(found.overall) if found else None,
         overall_ci95=interval(found.overall, seed=seed) if found else None,
@@ -105,15 +105,10 @@ def _share(values: Iterable[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _kind(error: str) -> str:
-    """The path and status of a failed request, which many share, without its own words."""
-    return ": ".join(error.split(": ")[:2])
-
-
 def _reasons(
-    config: QaConfig,
     suites: Sequence[Suite],
-    modes: dict[Mode, ModeResults],
+    modes: Mapping[Mode, ModeResults],
+    answered: Mapping[Mode, Sequence[Answered]],
     failure: str | None,
 ) -> Iterable[str]:
     if failure is not None:
@@ -122,13 +117,14 @@ def _reasons(
         if suite.size < suite.total:
             yield f"{suite.name}: the first {suite.size} of {suite.total} questions (--limit)"
         if suite.bad_records:
-            yield f"{suite.name}: {suite.bad_records} bad records were skipped"
+            yield f"{suite.name}: bad records skipped: {suite.bad_records}"
     for mode, results in modes.items():
         counts = results.counts
         if counts.failed:
-            yield f"{mode}: {counts.failed} questions failed and are in no score"
+            first = next(line.error for line in answered[mode] if line.error is not None)
+            yield f"{mode}: {failed_questions(counts.failed, first)}"
         if missing := counts.groups - counts.scored - counts.failed:
-            yield f"{mode}: {missing} questions were not asked"
+            yield f"{mode}: questions not asked: {missing}"
 
 
 def _settings(config: QaConfig, suites: Sequence[Suite]) -> dict[str, Any]:

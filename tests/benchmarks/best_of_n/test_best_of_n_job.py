@@ -120,7 +120,10 @@ def test_a_question_that_fails_is_counted_and_asked_again(tmp_path: Path) -> Non
     results = run(given, policy, asked).results
     assert (results.counts.scored, results.counts.failed) == (3, 1)
     assert results.counts.errors == {"/v1/chat/completions: 400": 1}
-    assert results.partial_reasons == ("1 questions failed and are in no score",)
+    assert results.partial_reasons == (
+        "1 question failed and is in no score; the first: /v1/chat/completions: 400: maximum"
+        " context length is 256",
+    )
 
     again, endpoint = Policy(wavering), FakeEndpoint()
     results = run(given, again, asked, endpoint=endpoint).results
@@ -136,7 +139,7 @@ def test_a_policy_that_dies_leaves_what_was_sampled_scored(tmp_path: Path) -> No
     done = run(given, policy, asked)
     assert "unreachable (refused)" in done.failures[0]
     assert done.results.counts.scored == 2
-    assert done.results.partial_reasons == (done.failures[0], "2 questions were not asked")
+    assert done.results.partial_reasons == (done.failures[0], "questions not asked: 2")
 
     done = run(given, Policy(wavering), asked)
     assert (done.failures, done.results.counts.scored) == ((), 4)
@@ -150,7 +153,7 @@ def test_a_reward_server_that_dies_leaves_what_was_scored(tmp_path: Path) -> Non
     assert done.results.overall.questions == 3
     assert done.results.partial_reasons == (
         "the server is gone",
-        "1 questions have samples and no rewards",
+        "questions with samples and no rewards: 1",
     )
     policy, endpoint = Policy(wavering), FakeEndpoint()
     done = run(given, policy, asked, endpoint=endpoint)
@@ -237,7 +240,7 @@ def test_a_world_goes_on_after_a_policy_that_died_and_counts_refusals(tmp_path: 
     done = run(given, policy)
     assert len(done.failures) == 1
     assert (done.results.counts.scored, done.results.counts.failed) == (2, 1)
-    assert "2 questions were not asked" in done.results.partial_reasons
+    assert "questions not asked: 2" in done.results.partial_reasons
     policy = Policy(lambda text, sample: "Rest.")
     done = run(given, policy)
     assert len(policy.bodies) == 3

@@ -133,14 +133,14 @@ def test_servers_that_go_away_fail_the_job_and_what_is_done_is_kept(
         main(flags(policy, folder, server=server, **given))
     results = read_best_of_n_results(folder)
     assert results.counts.scored == 3
-    assert "1 questions were not asked" in results.partial_reasons
+    assert "questions not asked: 1" in results.partial_reasons
 
     (folder / "rewards.jsonl").unlink()
     with failing(server, after=2) as rewards, goes_on:
         main(flags(policy_server.url, folder, server=rewards, **given))
     results = read_best_of_n_results(folder)
     assert results.counts.scored == 2
-    assert "2 questions have samples and no rewards" in results.partial_reasons
+    assert "questions with samples and no rewards: 2" in results.partial_reasons
 
     assert main(flags(policy_server.url, folder, server=server, **given)) == 0
     assert not read_best_of_n_results(folder).partial

@@ -11,11 +11,12 @@ import pytest
 
 from benchmarks.best_of_n.rewards import Rewarded, read_rewards, score_all
 from benchmarks.best_of_n.samples import About, Drawn, settled
-from benchmarks.best_of_n.summary import Evaluation, collect, kind_of, summarise
+from benchmarks.best_of_n.summary import Evaluation, collect, summarise
 from benchmarks.boards import Board, Leaf
 from benchmarks.endpoints.base import Description
 from benchmarks.errors import ScoresError
 from benchmarks.qa.boards import of_sections
+from benchmarks.results import kind_of
 from corpora.conversation import Conversation
 from foundation.journal import Journal
 from tests.benchmarks.evaluation.fakes import FakeEndpoint
@@ -139,9 +140,9 @@ def test_a_question_without_samples_or_rewards_is_counted_and_never_wrong() -> N
     assert (results.counts.scored, results.counts.failed) == (1, 2)
     assert results.counts.errors == {"/v1/chat: 400": 1, "too_long": 1}
     assert results.partial_reasons == (
-        "2 questions failed and are in no score",
-        "1 questions have samples and no rewards",
-        "1 questions were not asked",
+        "2 questions failed and are in no score; the first: too_long: 9",
+        "questions with samples and no rewards: 1",
+        "questions not asked: 1",
     )
 
 
@@ -209,4 +210,4 @@ def test_greedy_stands_beside_the_overall_curve_only_where_it_is_of_the_same_sec
 def test_nothing_scored_is_no_score() -> None:
     results = summarise(evaluation([], [], size=3))
     assert (results.overall, results.sections) == (None, {})
-    assert results.partial_reasons == ("3 questions were not asked",)
+    assert results.partial_reasons == ("questions not asked: 3",)

@@ -90,7 +90,9 @@ def test_a_question_without_an_answer_fails_and_is_in_no_score(tmp_path: Path) -
     assert results.completeness.score == pytest.approx((1 / 2 + 1) / 2)
     assert (results.counts.scored, results.counts.failed) == (2, 1)
     assert results.counts.errors == {"no_answer": 1}
-    assert results.partial_reasons == ("1 questions failed and are in no score",)
+    assert results.partial_reasons == (
+        "1 question failed and is in no score; the first: no_answer",
+    )
 
 
 def test_a_verdict_that_cannot_be_read_or_is_refused_fails_its_question_until_it_is_given(
@@ -126,7 +128,7 @@ def test_a_judge_that_dies_half_way_leaves_what_was_judged(tmp_path: Path) -> No
     assert failure is not None
     assert "refused" in failure
     assert (results.counts.scored, results.completeness.score) == (1, 0.5)
-    assert results.partial_reasons == (failure, "2 questions were not judged")
+    assert results.partial_reasons == (failure, "questions not judged: 2")
     assert read_long_form_results(given.folder).partial
 
     again = Servers()
@@ -197,7 +199,7 @@ def test_bad_records_end_the_job_or_are_counted(tmp_path: Path) -> None:
         run(config(tmp_path), source, Servers())
     results, _ = run(config(tmp_path, skip_bad=True), source, Servers())
     assert results.counts.bad_records == 1
-    assert results.partial_reasons == ("1 bad records were skipped",)
+    assert results.partial_reasons == ("bad records skipped: 1",)
     nothing = data(tmp_path, [{"Question": "?", "Must_have": []}])
     with pytest.raises(BenchmarkError, match=r"no question to ask \(1 bad records\)"):
         run(config(tmp_path, skip_bad=True), nothing, Servers())

@@ -179,4 +179,4 @@ def test_a_server_that_goes_away_fails_the_job_and_keeps_the_answers(
         main(flags(dying_server, questions, folder, **{"retry-seconds": 0}))
     results = read_qa_results(folder)
     assert results.modes["greedy"].counts.scored == 4
-    assert "greedy: 8 questions were not asked" in results.partial_reasons
+    assert "greedy: questions not asked: 8" in results.partial_reasons
