@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -251,20 +252,15 @@ def alternatives(results: Results) -> Table:
     )
 
 
-def to_rich(table: Table) -> RichTable:
-    """For a terminal."""
-    rich = RichTable(
-        title=Text(table.title),
-        title_justify="left",
-        caption=Text("\n".join(table.notes)) if table.notes else None,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+def to_rich(table: Table) -> Group:
+    """For a terminal. Title and notes take its whole width, however narrow the table is."""
+    rich = RichTable(box=box.SIMPLE_HEAD)
     for place, name in enumerate(table.columns):
         rich.add_column(Text(name), justify="right" if place else "left", no_wrap=place > 0)
     for place, row in enumerate(table.rows):
         rich.add_row(*map(Text, row), style="bold" if place in table.strong else None)
-    return rich
+    notes = [Text(note, style="italic") for note in table.notes]
+    return Group(Text(table.title, style="italic"), rich, *notes, *([Text()] if notes else []))
 
 
 def to_markdown(table: Table) -> str:
