@@ -210,6 +210,14 @@ class AsyncPolicyClient:
         """
         return (await self._models()).origin(version)
 
+    async def context_tokens(self) -> int | None:
+        """Tokens of a conversation and its answer together at most; ``None`` if it is not told.
+
+        Raises:
+            PolicyServerUnreachable: if no attempt reached the server.
+        """
+        return (await self._models()).context_tokens
+
     async def load_adapter(self, version: str, path: Path) -> None:
         """Loads an adapter folder under a name that is not served yet.
 

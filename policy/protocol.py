@@ -166,6 +166,7 @@ class _ServedModel(_Wire):
     id: str
     root: str = ""
     parent: str | None = None
+    max_model_len: int | None = None
 
 
 class ModelsAnswer(_Wire):
@@ -182,6 +183,11 @@ class ModelsAnswer(_Wire):
     def adapters(self) -> dict[str, str]:
         """Where each adapter was loaded from; the base is none, however it is served."""
         return {model.id: model.root for model in self.data if model.parent and model.id != BASE}
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Tokens of a conversation and its answer together at most; ``None`` if it is not told."""
+        return next((model.max_model_len for model in self.data if not model.parent), None)
 
     def origin(self, version: str) -> str:
         """What a version was loaded from: its model and, after a blank, its adapter."""

@@ -24,7 +24,7 @@ from benchmarks.before_after.serving import check_served
 from benchmarks.before_after.summary import Asked, summarise
 from benchmarks.errors import BenchmarkError
 from benchmarks.qa.job import evaluate as evaluate_qa
-from benchmarks.qa.run import OnProgress, open_journals
+from benchmarks.qa.run import OnProgress, check_server, open_journals
 from benchmarks.qa.suites import Suite, open_suite
 from benchmarks.results import RESULTS, write_results
 from foundation.journal import writing
@@ -97,15 +97,17 @@ class Comparison:
         return results, failure
 
     async def _hold_suites(self, policy: AsyncPolicyClient, url: str) -> None:
-        """Makes sure that no answers to suites are there but those of this job.
+        """Makes sure that suites can be asked, and no answers are there but those of this job.
 
         Raises:
-            JournalError: if there are.
+            BenchmarkError: if they cannot be asked.
+            JournalError: if there are others.
         """
         for version in self.asked.versions:
             origin = await policy.origin(version)
             for _, suite in self.asked.suites:
                 config = self.config.qa(suite.name, version, server=url, folder=self.folder)
+                await check_server(policy, version, max_tokens=config.longest_answer)
                 config.folder.mkdir(parents=True, exist_ok=True)
                 with open_journals(config, [suite], origin=origin):
                     pass

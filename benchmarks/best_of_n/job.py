@@ -122,7 +122,7 @@ async def evaluate(
             transport=transport,
         )
         await stack.enter_async_context(policy)
-        await check_server(policy, config.version, flag="--policy")
+        await check_server(policy, config.version, flag="--policy", max_tokens=config.max_tokens)
         rewards = await endpoint.describe()
         folder = config.folder_of(rewards.model, rewards.fingerprint)
         folder.mkdir(parents=True, exist_ok=True)

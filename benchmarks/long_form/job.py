@@ -174,7 +174,7 @@ async def _open_answers(
         sleep=sleep,
     )
     await stack.enter_async_context(policy)
-    await check_server(policy, config.version, flag="--policy")
+    await check_server(policy, config.version, flag="--policy", max_tokens=config.max_tokens)
     answerer = PolicyAnswers(policy, config.version, max_tokens=config.max_tokens)
     return answerer, {
         "version": config.version,

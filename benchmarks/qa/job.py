@@ -91,7 +91,7 @@ async def evaluate(
         sleep=sleep,
     )
     async with policy:
-        await check_server(policy, config.version)
+        await check_server(policy, config.version, max_tokens=config.longest_answer)
         config.folder.mkdir(parents=True, exist_ok=True)
         failure = await ask_all(policy, config, suites, on_progress=on_progress)
     results = summarise(config, suites, failure=failure, versions=versions(*PACKAGES))

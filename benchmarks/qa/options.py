@@ -108,6 +108,11 @@ class QaConfig(Settings):
         return dict(_named(suites)) if isinstance(suites, list) else suites
 
     @property
+    def longest_answer(self) -> int | None:
+        """Tokens that the policy may have to write; ``None`` if it only says what is likely."""
+        return None if set(self.modes) == {"likelihood"} else self.max_tokens
+
+    @property
     def folder(self) -> Path:
         """Where all files are."""
         return self.output or Path("evaluations/medical-qa") / self.version

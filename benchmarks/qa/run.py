@@ -29,11 +29,23 @@ class OnProgress(Protocol):
     def __call__(self, task: str, done: int, total: int, /) -> None: ...
 
 
-async def check_server(policy: AsyncPolicyClient, version: str, *, flag: str = "--server") -> None:
+async def check_server(
+    policy: AsyncPolicyClient,
+    version: str,
+    *,
+    flag: str = "--server",
+    max_tokens: int | None = None,
+) -> None:
     """Meets the server, which was given as ``flag``, before anything is asked.
 
+    Args:
+        policy: the server.
+        version: who is to answer.
+        flag: how the server was given.
+        max_tokens: longest answer that will be asked for, if any will.
+
     Raises:
-        BenchmarkError: if nobody answers, or the version is not served.
+        BenchmarkError: if nobody answers, the version is not served, or no question could be asked.
         PolicyRequestFailed: if it answers as no policy server does.
     """
     if not await policy.ready():
@@ -45,6 +57,12 @@ async def check_server(policy: AsyncPolicyClient, version: str, *, flag: str = "
     if version not in served:
         known = ", ".join(served) or "none"
         raise BenchmarkError(f"--version: {version} is not served; there are: {known}")
+    context = await policy.context_tokens()
+    if max_tokens is not None and context is not None and max_tokens >= context:
+        raise BenchmarkError(
+            f"--max-tokens: {max_tokens} leaves no room for a question in the {context} tokens of"
+            f" {version}; give less"
+        )
 
 
 async def ask_all(

@@ -303,20 +303,26 @@ def test_what_changes_the_served_set_is_sent_once() -> None:
 @pytest.mark.parametrize(
     "base",
     [
-        pytest.param([{"id": "base", "root": "m", "parent": None}], id="as itself"),
         pytest.param(
-            [{"id": "bare", "root": "m"}, {"id": "base", "root": "i", "parent": "bare"}],
+            [{"id": "base", "root": "m", "parent": None, "max_model_len": 256}], id="as itself"
+        ),
+        pytest.param(
+            [
+                {"id": "bare", "root": "m", "max_model_len": 256},
+                {"id": "base", "root": "i", "parent": "bare"},
+            ],
             id="as an adapter",
         ),
     ],
 )
-def test_versions_are_the_base_and_the_adapters(base: list[dict[str, str]]) -> None:
+def test_versions_are_the_base_and_the_adapters(base: list[dict[str, Any]]) -> None:
     served = [*base, {"id": "r1", "root": "a", "parent": base[0]["id"]}]
     answer = httpx.Response(200, json={"data": served})
-    server = Server(httpx.ConnectError("restarting"), answer, answer, answer)
+    server = Server(httpx.ConnectError("restarting"), answer, answer, answer, answer)
     assert asyncio.run(client(server).versions()) == ("base", "r1")
     assert asyncio.run(client(server).origin("base")) == "m"
     assert asyncio.run(client(server).origin("r1")) == "m a"
+    assert asyncio.run(client(server).context_tokens()) == 256
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class Policy:
     def __init__(self, answer: Answer = lambda question, sample: "The answer is (A).") -> None:
         self.answer = answer
         self.model = "m"
+        self.context: int | None = None
         self.bodies: list[dict[str, Any]] = []
         self.fail: Callable[[str], httpx.Response | Exception | None] = lambda question: None
 
@@ -42,7 +43,7 @@ class Policy:
         if path == "/health":
             return httpx.Response(200)
         if path == "/v1/models":
-            base = {"id": "base", "root": self.model}
+            base = {"id": "base", "root": self.model, "max_model_len": self.context}
             served = [base, {"id": "r1", "root": "a", "parent": "base"}]
             return httpx.Response(200, json={"data": served})
         body = json.loads(request.content)
@@ -280,6 +281,17 @@ def test_answers_of_another_job_are_neither_scored_nor_found_too_late(tmp_path: 
     assert failure is not None
     assert (results.overall, results.sections) == (None, {})
     assert results.partial_reasons == (failure, "greedy: questions not asked: 8")
+
+
+def test_an_answer_longer_than_the_context_is_refused_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    policy = Policy(knows)
+    policy.context = 256
+    given = config(tmp_path, f"s={suite(tmp_path)}", max_tokens=256)
+    with pytest.raises(UserError, match=r"--max-tokens: 256 leaves no room .* 256 tokens of base"):
+        run(given, policy)
+    run(config(tmp_path, f"s={suite(tmp_path)}", max_tokens=255), policy)
 
 
 def test_another_model_under_the_old_name_does_not_get_the_old_answers(tmp_path: Path) -> None:
