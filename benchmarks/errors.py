@@ -2,6 +2,7 @@
 
 UserError            something the user gave is wrong: exit code 2
   BenchmarkError     a flag, a set that lacks what a benchmark needs
+    NothingScored    a set of which no group can be in a score
   ScoresError        a file of stored scores
 JobError             a job failed on the way: exit code 1
   EvaluationFailed   an endpoint stopped answering; what was scored is kept
@@ -14,6 +15,10 @@ from foundation.errors import JobError, UserError
 
 class BenchmarkError(UserError):
     """A job cannot be begun. The message names the flag or file, the value and the fix."""
+
+
+class NothingScored(BenchmarkError):
+    """No group has all its rewards and a place in the score."""
 
 
 class ScoresError(UserError):

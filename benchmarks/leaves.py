@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from benchmarks.boards import Leaf, Node, Tree
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, NothingScored
 from benchmarks.scored import ScoredGroup
 
 Value = Callable[[ScoredGroup], float]
@@ -59,10 +59,10 @@ def plain_mean(parts: Mapping[str, Tree], *, benchmark: str) -> Node:
     """The unweighted mean of parts.
 
     Raises:
-        BenchmarkError: if there are none, since then no group has been scored.
+        NothingScored: if there are none.
     """
     if not parts:
-        raise BenchmarkError(f"{benchmark}: no group is scored, so there is no score to compute")
+        raise NothingScored(f"{benchmark}: no group is scored, so there is no score to compute")
     return Node(parts)
 
 

@@ -17,7 +17,7 @@ AGAIN = frozenset({408, 429, 502, 503, 504})
 KEEPALIVE_SECONDS = 2.0
 """Idle connections are dropped before vLLM does it (5 s): a request must not meet the closing."""
 
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.RequestError
 
 
 class NoAnswer(Exception):
@@ -83,7 +83,7 @@ class Poster:
     async def _attempt(self, content: bytes) -> Outcome:
         try:
             return await self._http.post(self._url, content=content)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
     def _failure(self, outcome: Outcome) -> str:
@@ -108,7 +108,7 @@ def said(response: httpx.Response) -> str:
     code, reason = f"http_{response.status_code}", response.text
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict):
         code = body["code"] if isinstance(body.get("code"), str) else code

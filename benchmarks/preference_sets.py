@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.boards import Board, Node, Tree
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import NothingScored
 from benchmarks.leaves import leaf, usable
 from benchmarks.scored import ScoredGroup, Ties, win
 
@@ -27,11 +27,11 @@ def board(groups: Sequence[ScoredGroup], *, ties: Ties = "loss") -> Board:
         ties: what equal rewards are worth.
 
     Raises:
-        BenchmarkError: if no group is scored.
+        NothingScored: if no group is scored.
     """
     scored = usable(groups)
     if not scored:
-        raise BenchmarkError("no group is scored, so there is no score to compute")
+        raise NothingScored("no group is scored, so there is no score to compute")
     value = partial(win, ties=ties)
     names = dict.fromkeys(group.subset for group in scored)
     subsets: dict[str, Tree] = {

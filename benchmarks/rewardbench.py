@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 
 from benchmarks.boards import Board, Leaf, Node, Tree
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import NothingScored
 from benchmarks.leaves import by_subset, leaf, usable
 from benchmarks.scored import ScoredGroup, Ties, win
 
@@ -120,10 +120,10 @@ def overall(sections: Mapping[str, Tree]) -> Node:
     """The mean of the sections that there are, of which the prior sets weigh half.
 
     Raises:
-        BenchmarkError: if there is none.
+        NothingScored: if there is none.
     """
     if not sections:
-        raise BenchmarkError(f"{NAME}: no group is scored, so there is no score to compute")
+        raise NothingScored(f"{NAME}: no group is scored, so there is no score to compute")
     return Node(dict(sections), {name: SECTION_WEIGHTS[name] for name in sections})
 
 

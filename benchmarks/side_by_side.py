@@ -6,6 +6,7 @@ reach on the same groups. A row is named by its folder, short of what all folder
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.results import RESULTS, Results, Score, read_results
+from benchmarks.suites import SUITES
 from benchmarks.tables import Table, bracket, cautions, percent, scored, to_markdown, to_rich
 from foundation.errors import UserError
 from foundation.parsing import Parser
@@ -102,10 +104,19 @@ def _inside(folder: Path) -> Iterator[Path]:
     if (folder / RESULTS).is_file():
         yield folder
         return
-    below = sorted(file.parent for file in folder.rglob(RESULTS))
+    below = sorted(file.parent for file in folder.rglob(RESULTS) if _is_of_rewards(file))
     if not below:
         raise UserError(f"{folder}: no {RESULTS} in it; give the output folder of an evaluation")
     yield from below
+
+
+def _is_of_rewards(file: Path) -> bool:
+    """Other jobs leave such a file as well. One that is damaged is told of when it is read."""
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return True
+    return not isinstance(content, dict) or content.get("benchmark") in SUITES
 
 
 def _named(found: dict[Path, Results]) -> dict[str, Results]:

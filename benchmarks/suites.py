@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
 from benchmarks import medical_rewardbench, preference_sets, rewardbench, rewardbench2, rm_bench
 from benchmarks.boards import Board
+from benchmarks.errors import NothingScored
 from benchmarks.rewardbench2 import JudgeMode
 from benchmarks.scored import ScoredGroup, Ties
+from corpora.ranked import RankedGroup
 
 
 class Rule(Protocol):
@@ -78,6 +81,24 @@ class Suite:
         if judge_mode is not None and self.judge_board is not None:
             return self.judge_board(groups, mode=judge_mode)
         return self.board(groups, ties=ties or self.ties)
+
+    def check(self, groups: Iterable[RankedGroup]) -> None:
+        """Scores some groups by way of trial, so that others' data are told before they are asked.
+
+        Raises:
+            BenchmarkError: if the groups are not those of the benchmark.
+        """
+        trial = [
+            ScoredGroup.of(
+                number,
+                group,
+                [float(rank == 1) for rank in group.ranks],
+                [None] * len(group.ranks),
+            )
+            for number, group in enumerate(groups)
+        ]
+        with suppress(NothingScored):
+            self.board(trial, ties=self.ties)
 
     @property
     def fair_ties(self) -> Ties:

@@ -243,7 +243,7 @@ class AsyncPolicyClient:
         """Whether the server answers and its engine is alive; asked once."""
         try:
             return (await self._http.get("/health")).is_success
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     async def _models(self) -> ModelsAnswer:
@@ -279,7 +279,7 @@ class AsyncPolicyClient:
         except httpx.TimeoutException as error:
             detail = f"no answer in time ({type(error).__name__})"
             raise PolicyRequestFailed(f"{path}: {detail}") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise PolicyServerUnreachable(
                 self.base_url, str(error) or type(error).__name__
             ) from error

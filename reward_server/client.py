@@ -244,7 +244,7 @@ class RewardClient(_Caller):
     def _send(self, request: httpx.Request) -> Outcome:
         try:
             return self._http.send(request)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 
@@ -366,7 +366,7 @@ class AsyncRewardClient(_Caller):
     async def _send(self, request: httpx.Request) -> Outcome:
         try:
             return await self._http.send(request)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
 

@@ -65,7 +65,7 @@ class Pause:
 
 T = TypeVar("T")
 W = TypeVar("W", bound=Wire)
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.RequestError
 Steps = Generator[httpx.Request | Pause, Outcome | None, T]
 Exchange = Steps[httpx.Response]
 OnRefused = Literal["raise", "keep"]
@@ -347,7 +347,7 @@ def failure(
 ) -> RewardServerError | RewardServerUnreachable:
     """The error that an unsuccessful outcome stands for."""
     server = f"{request.url.scheme}://{request.url.netloc.decode()}"
-    if isinstance(outcome, httpx.TransportError):
+    if isinstance(outcome, httpx.RequestError):
         reason = str(outcome) or type(outcome).__name__
         return RewardServerUnreachable(
             f"server: no answer from {server} ({reason}); start one with "

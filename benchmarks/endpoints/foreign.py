@@ -59,8 +59,9 @@ class ForeignEndpoint:
     Args:
         server: its URL, with or without the wire's path.
         asking: over which wire, for which model.
-        options: key, time limits, retries of a job, groups a request and requests under way. Its
-            model is not read: foreign servers have names of their own.
+        options: key, time limits, retries of a job, groups a request, requests under way and the
+            fingerprint to hold the server to. Its model is not read: foreign servers have names of
+            their own.
         transport: what carries requests, for tests.
         sleep: waits a number of seconds, for tests.
 
@@ -83,7 +84,7 @@ class ForeignEndpoint:
         self._poster = Poster(
             self._url, asking.wire.content_type, options, transport=transport, sleep=sleep
         )
-        self._fingerprint: str | None = None
+        self._fingerprint = options.expected_fingerprint
 
     async def describe(self) -> Description:
         """What answers now, found out by having a question and its answer scored.

@@ -11,18 +11,31 @@ import httpx
 
 from benchmarks.endpoints.base import Description, Rewards
 from benchmarks.endpoints.outcomes import of_results, refused
-from benchmarks.errors import EvaluationFailed
+from benchmarks.errors import BenchmarkError, EvaluationFailed
 from reward_server.client import (
     FIRST_CONTACT,
     AsyncRewardClient,
     ClientOptions,
     StreamedGroup,
 )
-from reward_server.errors import RewardServerError, RewardServerUnreachable
+from reward_server.errors import (
+    Forbidden,
+    RewardServerError,
+    RewardServerUnreachable,
+    Unauthorized,
+    UnknownModel,
+)
 from reward_server.protocol import Kind, ScoreGroup
 
 COMPARING: frozenset[Kind] = frozenset({"pairwise", "judge", "ensemble"})
 """Kinds of reward that may look at a group's other candidates: an ensemble's members may."""
+
+FLAGS: dict[type[RewardServerError], str] = {
+    Forbidden: "--api-key-env",
+    Unauthorized: "--api-key-env",
+    UnknownModel: "--model",
+}
+"""What to check after a refusal at first contact."""
 
 
 class NativeEndpoint:
@@ -53,9 +66,13 @@ class NativeEndpoint:
         """What is served now under the model's name.
 
         Raises:
+            BenchmarkError: if it knows no such model, or not the key.
             RewardServerError, RewardServerUnreachable: what the server said instead, if anything.
         """
-        info = await self._greeter.model()
+        try:
+            info = await self._greeter.model()
+        except (Forbidden, Unauthorized, UnknownModel) as error:
+            raise BenchmarkError(f"{error}; check {FLAGS[type(error)]}") from None
         self._fingerprint = self._fingerprint or info.fingerprint
         return Description(
             model=info.name,

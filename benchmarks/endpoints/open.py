@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -79,13 +80,16 @@ class EndpointSettings(Settings):
     """Tokens of one forward pass in this process; left out, it is what suits the device."""
 
 
-def open_endpoint(settings: EndpointSettings, *, use_cache: bool = True) -> Endpoint:
+def open_endpoint(
+    settings: EndpointSettings, *, use_cache: bool = True, expected_fingerprint: str | None = None
+) -> Endpoint:
     """What the flags say. Nobody has been asked and nothing loaded but a tokenizer.
 
     Args:
         settings: the flags.
         use_cache: whether a reward may be one that the server computed before. Only the native wire
             can say that it may not.
+        expected_fingerprint: the model that the server must have, where the wire tells.
 
     Raises:
         UserError: naming the flag, its value and the fix.
@@ -103,14 +107,17 @@ def open_endpoint(settings: EndpointSettings, *, use_cache: bool = True) -> Endp
     if settings.model_path is not None:
         return _open_local(settings, settings.model_path)
     assert settings.server is not None
-    _refuse(settings, IN_PROCESS, "is for --model-path; the server has its own")
+    refuse(settings, IN_PROCESS, "is for --model-path; the server has its own")
+    options = replace(
+        _options(settings), use_cache=use_cache, expected_fingerprint=expected_fingerprint
+    )
     if settings.wire == "native":
-        return _open_native(settings, settings.server, use_cache=use_cache)
-    return _open_foreign(settings, settings.server, settings.wire)
+        return _open_native(settings, settings.server, options)
+    return _open_foreign(settings, settings.server, settings.wire, options)
 
 
 def _open_local(settings: EndpointSettings, folder: Path) -> LocalEndpoint:
-    _refuse(settings, OF_A_SERVER, "is for --server")
+    refuse(settings, OF_A_SERVER, "is for --server")
     if not folder.is_dir():
         raise BenchmarkError(f"--model-path: {folder} is no folder; give that of a reward model")
     spec = TransformerSpec(
@@ -123,12 +130,14 @@ def _open_local(settings: EndpointSettings, folder: Path) -> LocalEndpoint:
     return LocalEndpoint(folder, spec, on_overflow=settings.on_overflow)
 
 
-def _open_native(settings: EndpointSettings, server: str, *, use_cache: bool) -> NativeEndpoint:
-    _refuse(settings, ("tokenizer",), "is for wires of rendered texts; the native one has none")
-    return NativeEndpoint(server, replace(_options(settings), use_cache=use_cache))
+def _open_native(settings: EndpointSettings, server: str, options: ClientOptions) -> NativeEndpoint:
+    refuse(settings, ("tokenizer",), "is for wires of rendered texts; the native one has none")
+    return NativeEndpoint(server, options)
 
 
-def _open_foreign(settings: EndpointSettings, server: str, name: WireName) -> ForeignEndpoint:
+def _open_foreign(
+    settings: EndpointSettings, server: str, name: WireName, options: ClientOptions
+) -> ForeignEndpoint:
     wire = WIRES[name]
     if settings.on_overflow == "truncate":
         raise BenchmarkError(
@@ -136,7 +145,7 @@ def _open_foreign(settings: EndpointSettings, server: str, name: WireName) -> Fo
             "end is cut, where rewards are read; give error"
         )
     if not wire.needs_tokenizer:
-        _refuse(settings, ("tokenizer",), f"is for wires of rendered texts, and {name} is none")
+        refuse(settings, ("tokenizer",), f"is for wires of rendered texts, and {name} is none")
     elif settings.tokenizer is None:
         raise BenchmarkError(
             f"--tokenizer: missing; the wire {name} carries rendered texts, so give the folder of "
@@ -144,7 +153,7 @@ def _open_foreign(settings: EndpointSettings, server: str, name: WireName) -> Fo
         )
     renderer = None if settings.tokenizer is None else ChatText.load(settings.tokenizer)
     asking = Asking(wire, settings.model, renderer)
-    return ForeignEndpoint(server, asking, _options(settings))
+    return ForeignEndpoint(server, asking, options)
 
 
 def _options(settings: EndpointSettings) -> ClientOptions:
@@ -159,8 +168,12 @@ def _options(settings: EndpointSettings) -> ClientOptions:
     )
 
 
-def _refuse(settings: EndpointSettings, fields: tuple[str, ...], reason: str) -> None:
-    """Refuses flags that would do nothing: whoever gave one believes that it does."""
+def refuse(settings: EndpointSettings, fields: Iterable[str], reason: str) -> None:
+    """Refuses flags that would do nothing: whoever gave one believes that it does.
+
+    Raises:
+        BenchmarkError: naming the first of them.
+    """
     for field in fields:
         if field in settings.model_fields_set and getattr(settings, field) is not None:
             flag = f"--{field.replace('_', '-')}"

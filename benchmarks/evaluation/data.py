@@ -1,12 +1,12 @@
 """The data of an evaluation: read once to be checked and counted, then streamed for each pass.
 
-No text stays in memory: what is kept of a group is its subset and a running digest over all.
+No text stays in memory but one group of each subset: what is kept of the others is a running
+digest over all.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,6 +16,9 @@ from corpora.ranked import RankedGroup
 from corpora.rankings.formats import Format
 from corpora.rankings.registry import read_ranked
 from corpora.streams import OnBad, stop_at_bad
+
+SUBSETS_SHOWN = 64
+"""Subsets of which a group is kept."""
 
 BAD_SHOWN = 5
 """Bad records whose errors are told; the others are counted."""
@@ -42,7 +45,9 @@ class Survey:
     digest: str
     """16 hex digits over every group, in order."""
 
-    subsets: Counter[str]
+    examples: tuple[RankedGroup, ...]
+    """The first group of each subset, of so many as are shown."""
+
     bad_records: int
     bad_shown: tuple[str, ...]
 
@@ -85,11 +90,14 @@ class Data:
             count += 1
             bad.extend([str(error)] * (len(bad) < BAD_SHOWN))
 
-        digest, subsets = hashlib.sha256(), Counter[str]()
+        digest, groups, examples = hashlib.sha256(), 0, dict[str, RankedGroup]()
         for group in self.stream(on_bad=note if self.skip_bad else None):
-            subsets[group.subset] += 1
+            groups += 1
+            if len(examples) < SUBSETS_SHOWN:
+                examples.setdefault(group.subset, group)
             digest.update(f"{group.digest}{group.ranks}{group.subset}\n".encode())
-        return Survey(subsets.total(), digest.hexdigest()[:16], subsets, count, tuple(bad))
+        shown = tuple(examples.values())
+        return Survey(groups, digest.hexdigest()[:16], shown, count, tuple(bad))
 
 
 def _ignore(error: CorpusError) -> None:

@@ -7,6 +7,7 @@ Progress goes to standard error, tables to standard output. The folder has ``res
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from benchmarks.endpoints.base import Description
+from benchmarks.endpoints.open import EndpointSettings, refuse
 from benchmarks.errors import BenchmarkError, EvaluationFailed
 from benchmarks.evaluation.data import Data, Source, Survey
 from benchmarks.evaluation.options import EvaluationConfig
@@ -31,13 +33,16 @@ from benchmarks.stored_scores import read_scores, scores_file
 from benchmarks.suites import SUITES, Suite
 from benchmarks.tables import tables_of, to_markdown, to_rich
 from corpora.rankings.registry import FORMATS, find_format
-from foundation.journal import read_pins
+from foundation.journal import read_pins, writing
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
 from foundation.versions import versions
 
 OUTPUT = Path("evaluations")
 TABLE, PAGE, REFERENCE = "table.md", "report.html", "reference"
+
+OF_ASKING = (*EndpointSettings.model_fields, "prior_sets", "skip_bad", "limit")
+"""Flags that mean nothing where nobody is asked."""
 
 LEAST_WIDTH = 100
 """Columns that the tables need, also where there is no terminal."""
@@ -59,7 +64,8 @@ def main(arguments: Sequence[str], *, prog: str, suite: str) -> int:
 
     Raises:
         UserError: naming the flag or file, the value and the fix.
-        EvaluationFailed: if the endpoint failed on the way; what was scored is kept.
+        EvaluationFailed: if the endpoint failed on the way, where what was scored is kept; or if no
+            group has its rewards.
     """
     parser = _parser(prog, SUITES[suite])
     given = parser.parse_args(arguments)
@@ -68,13 +74,16 @@ def main(arguments: Sequence[str], *, prog: str, suite: str) -> int:
     with Reporter(stream=sys.stderr) as reporter:
         evaluation, folder = job.from_scores() if config.scores else job.run(reporter)
         results = summarize(evaluation)
-        write_files(results, folder)
-        if not config.scores:
-            job.write_reference(results, folder)
+        with writing(folder):
+            write_files(results, folder)
+            if not config.scores:
+                job.write_reference(results, folder)
     show(results)
     sys.stdout.write(f"{folder / RESULTS}\n")
     if job.failure is not None:
         raise EvaluationFailed(f"{job.failure}; what was scored is kept: start again to go on")
+    if results.overall is None:
+        raise EvaluationFailed(f"nothing is scored: {'; '.join(results.partial_reasons)}")
     return 0
 
 
@@ -99,10 +108,11 @@ class Job:
         """
         scores = self._config.scores
         assert scores is not None, "asked for by the flags"
+        refuse(self._config, OF_ASKING, "stored scores are taken as they are")
         if self._given:
             raise BenchmarkError(f"{self._given[0]}: stored scores need no data; leave it out")
         folder = self._config.output or scores.parent / f"{scores.stem}-{self._suite.name}"
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         name = self._config.name or (scores.name if scores.is_dir() else scores.stem)
         return self._evaluation(
             Outcome({"as_asked": list(read_scores(scores))}),
@@ -128,11 +138,13 @@ class Job:
 
     async def _run(self, reporter: Reporter) -> tuple[Evaluation, Path]:
         data = self._data()
+        self._ties()  # a flag that does not fit is told before anybody is asked
         async with open_asking(self._config) as asking:
             survey = data.survey()
             _tell(survey, reporter)
+            self._suite.check(survey.examples)
             folder = self._folder(asking.description)
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             outcome = await run_passes(
                 asking,
                 data,
@@ -178,7 +190,10 @@ class Job:
             "fingerprint": description.fingerprint,
             "wire": "judge" if config.judge else config.wire if config.server else "in process",
             "judge_mode": config.judge_mode if config.judge else None,
+            "judge_tokens": config.judge_tokens if config.judge else None,
             "on_overflow": config.on_overflow,
+            "max_length": config.max_length,
+            "tokenizer": config.tokenizer and str(config.tokenizer.resolve()),
         }
 
     def _ties(self) -> Ties:
@@ -279,6 +294,16 @@ def _parser(prog: str, suite: Suite) -> Parser:
 def _layouts() -> str:
     width = max(map(len, FORMATS))
     return "\n".join(f"  {name:<{width}}  {each.layout}" for name, each in FORMATS.items())
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(folder, os.W_OK) else "it may not be written to"
+    except OSError as error:
+        problem = error.strerror
+    if problem is not None:
+        raise BenchmarkError(f"--output: {folder}: {problem}; name another folder")
 
 
 def _tell(survey: Survey, reporter: Reporter) -> None:

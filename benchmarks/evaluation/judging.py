@@ -27,10 +27,15 @@ from reward_server.protocol import ScoreGroup
 
 UNREADABLE = "unreadable_verdict: the judge's answer has none"
 
-_CHOICE = re.compile(r"\[\[\s*([A-Z])\s*\]\]|\bverdict\b\W*(?:answer\W+)?([A-Z])\b", re.IGNORECASE)
-_RATING = re.compile(
-    r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]|\brating\b\W*(\d+(?:\.\d+)?)(?!\s*-)", re.IGNORECASE
+_CHOICES = (
+    re.compile(r"\[\[\s*([A-Z])\s*\]\]", re.IGNORECASE),
+    re.compile(r"(?i:\bverdict\b\W*(?:answer\W+)?)([A-Z])\b"),  # a small letter may be an article
 )
+_RATINGS = (
+    re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]"),
+    re.compile(r"\brating\b[^\w-]*(\d++(?:\.\d++)?+)(?!\w|\s*-\s*\d)", re.IGNORECASE),
+)
+"""What is in double brackets, as it was asked for; where nothing is, what follows the word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +80,37 @@ async def _judged(judge: Judge, asked: Asked) -> ScoredGroup:
 
 async def _rating(judge: Judge, group: ScoreGroup, candidate: str) -> float | str:
     """The rating of a candidate, or the error in its place."""
-    text = await _ask(judge, rating_question(group, candidate))
-    if text is None:
-        return "judge_failed: the judge refused the question"
+    try:
+        text = await judge.chat.ask(rating_question(group, candidate), max_tokens=judge.max_tokens)
+    except ChatFailed as error:
+        return _refused(error)
     rating = read_rating(text)
     return UNREADABLE if rating is None else rating
 
 
 async def _picked(judge: Judge, group: ScoreGroup) -> list[float | str]:
     """Of each candidate: 1 if it was picked, else 0; or the error in their place."""
-    order = list(range(len(group.candidates)))
+    count, most = len(group.candidates), len(ascii_uppercase)
+    if count > most:
+        return [f"too_many_candidates: {count}, a judge picks among {most} at most"] * count
+    order = list(range(count))
     random.Random("\0".join(group.candidates)).shuffle(order)
-    text = await _ask(judge, ranking_question(group, [group.candidates[i] for i in order]))
-    if text is None:
-        return ["judge_failed: the judge refused the question"] * len(order)
+    asked = ranking_question(group, [group.candidates[i] for i in order])
+    try:
+        text = await judge.chat.ask(asked, max_tokens=judge.max_tokens)
+    except ChatFailed as error:
+        return [_refused(error)] * len(order)
     place = read_choice(text, among=len(order))
     if place is None:
         return [UNREADABLE] * len(order)
     return [float(candidate == order[place]) for candidate in range(len(order))]
 
 
-async def _ask(judge: Judge, asked: Conversation) -> str | None:
-    try:
-        return await judge.chat.ask(asked, max_tokens=judge.max_tokens)
-    except ChatFailed as error:
-        if not error.is_refusal:
-            raise
-        return None
+def _refused(error: ChatFailed) -> str:
+    """The error of what the judge does not judge; any other failure ends the job."""
+    if not error.is_refusal:
+        raise error
+    return f"judge_failed: {error}"
 
 
 def ranking_question(group: ScoreGroup, answers: list[str]) -> Conversation:
@@ -134,20 +143,27 @@ def rating_question(group: ScoreGroup, answer: str) -> Conversation:
 def read_choice(text: str, *, among: int) -> int | None:
     """The place of the answer that was picked; ``None`` if there is none, or no such answer.
 
-    The last letter in double brackets counts, or behind the word verdict.
+    The last letter in double brackets counts, or without any the last behind the word verdict.
     """
-    letters = [(a or b).upper() for a, b in _CHOICE.findall(text)]
-    place = ascii_uppercase.index(letters[-1]) if letters else among
+    letter = _last(_CHOICES, text)
+    place = among if letter is None else ascii_uppercase.index(letter.upper())
     return place if place < among else None
 
 
 def read_rating(text: str) -> float | None:
     """The rating, from 1 to 10; ``None`` if there is none, or one beyond.
 
-    The last number in double brackets counts, or behind the word rating.
+    The last number in double brackets counts, or without any the last behind the word rating.
     """
-    ratings = [float(a or b) for a, b in _RATING.findall(text)]
-    return ratings[-1] if ratings and 1 <= ratings[-1] <= 10 else None
+    number = _last(_RATINGS, text)
+    rating = None if number is None else float(number)
+    return rating if rating is not None and 1 <= rating <= 10 else None
+
+
+def _last(patterns: Iterable[re.Pattern[str]], text: str) -> str | None:
+    """The last that the first pattern finds, or the next one if it finds nothing."""
+    found = (pattern.findall(text) for pattern in patterns)
+    return next((each[-1] for each in found if each), None)
 
 
 def _shown(group: ScoreGroup) -> str:

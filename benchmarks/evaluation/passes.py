@@ -46,7 +46,7 @@ async def run_pass(
         JournalError: if the journal is of another job.
         UserError, JobError: whatever ends the asking; what is done is kept.
     """
-    with Journal(path, pins) as journal:
+    with Journal(path, pins, advice="name another folder with --output") as journal:
         on_progress(journal.count)
         async with aclosing(ask(islice(questions, journal.count, None))) as lines:
             async for line in lines:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from benchmarks.chat import ChatClient, ChatFailed
 from benchmarks.endpoints.base import Description
-from benchmarks.endpoints.open import open_endpoint
+from benchmarks.endpoints.open import IN_PROCESS, open_endpoint, refuse
 from benchmarks.errors import EvaluationFailed
 from benchmarks.evaluation.data import Data, Survey
 from benchmarks.evaluation.judging import Judge, judge
@@ -31,6 +31,9 @@ from reward_server.errors import RewardServerError, RewardServerUnreachable
 
 FAILURES = (EvaluationFailed, ChatFailed, RewardServerError, RewardServerUnreachable)
 """What an endpoint may end a pass with."""
+
+OF_REWARDS = ("wire", "tokenizer", "groups_per_request", "on_overflow")
+"""Flags of a server that a judge is not asked with."""
 
 
 class OnProgress(Protocol):
@@ -71,8 +74,10 @@ async def open_asking(config: EvaluationConfig) -> AsyncGenerator[Asking, None]:
         endpoint = open_endpoint(config)
         stack.push_async_callback(endpoint.aclose)
         description = await endpoint.describe()
-        fresh = open_endpoint(config, use_cache=False) if config.server else endpoint
-        if fresh is not endpoint:
+        fresh = endpoint
+        if config.server:
+            known = description.fingerprint
+            fresh = open_endpoint(config, use_cache=False, expected_fingerprint=known)
             stack.push_async_callback(fresh.aclose)
         views: dict[View, Ask] = {"as_asked": partial(score, endpoint)}
         for name in config.controls:
@@ -85,6 +90,7 @@ async def open_asking(config: EvaluationConfig) -> AsyncGenerator[Asking, None]:
 
 async def _open_judge(config: EvaluationConfig, url: str, stack: AsyncExitStack) -> Asking:
     assert config.model is not None, "checked by the config"
+    refuse(config, (*OF_REWARDS, *IN_PROCESS), "is for a reward model, and a judge is asked")
     chat = ChatClient(
         url,
         config.model,

@@ -139,7 +139,7 @@ async def meet_judge(url: str, transport: httpx.AsyncBaseTransport | None = None
     async with httpx.AsyncClient(transport=transport, timeout=FIRST_SECONDS) as http:
         try:
             await http.get(url.rstrip("/") + "/models")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             reason = str(error) or type(error).__name__
             raise BenchmarkError(
                 f"--judge: {url}: nobody answers ({reason}); start it or correct the URL"

@@ -5,6 +5,7 @@ Records are read one at a time, so a source may have any length.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
@@ -115,8 +116,20 @@ def _groups(files: Iterable[Path], format: Format | None, on_bad: OnBad) -> Iter
         for record in stream_records(path, columns=columns, on_bad=on_bad):
             try:
                 format = format or detect_format(record)
-                groups = list(format.parse(record, part))
+                groups = [_told(group, record) for group in format.parse(record, part)]
             except CorpusError as error:
                 on_bad(error)
             else:
                 yield from groups
+
+
+def _told(group: RankedGroup, record: Record) -> RankedGroup:
+    """The group, if what results tell of it can be written. Texts are for whoever scores them."""
+    for field, value in (("id", group.id), ("subset", group.subset), ("details", group.details)):
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            raise CorpusError(
+                f"{record.where}: {field}: holds half of a surrogate pair; mend it"
+            ) from None
+    return group

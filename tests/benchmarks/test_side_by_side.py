@@ -51,6 +51,20 @@ def test_evaluations_below_a_folder_are_found_and_named_by_what_they_do_not_shar
     ]
 
 
+def test_results_of_other_jobs_below_a_folder_are_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "medhallu/a")
+    other = tmp_path / "medical-qa/base/results.json"
+    other.parent.mkdir(parents=True)
+    other.write_text('{"benchmark": "medical-qa", "overall": 0.5}')
+    assert main([str(tmp_path), "--markdown"]) == 0
+    assert "medical-qa" not in capsys.readouterr().out
+    other.write_text('{"benchmark": "medi')
+    with pytest.raises(UserError, match=r"medical-qa/base/results\.json: "):
+        main([str(tmp_path)])
+
+
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no results\.json in it; give the output folder"):
         main([str(tmp_path)])

@@ -1,7 +1,10 @@
 import pytest
 
 from benchmarks.boards import Board, Leaf, Node, Tree, mean
+from benchmarks.errors import BenchmarkError
 from benchmarks.suites import SUITES, Suite
+from corpora.conversation import Conversation
+from corpora.ranked import RankedGroup
 from corpora.rankings.registry import FORMATS
 from tests.benchmarks.groups import FAILED, scored
 
@@ -53,3 +56,15 @@ def test_the_suites_have_the_published_sizes() -> None:
         "rm-bench": 1327,
         "pairs": None,
     }
+
+
+def test_data_of_another_benchmark_are_told_before_anybody_is_asked() -> None:
+    def group(subset: str) -> RankedGroup:
+        return RankedGroup.pair("x", Conversation.ask("Why?"), "a", "b", subset=subset)
+
+    medical = SUITES["medical-rewardbench"]
+    medical.check([group("easy"), group("Human")])
+    with pytest.raises(BenchmarkError, match=r"Medical RewardBench.* has no 'mt-bench-easy'"):
+        medical.check([group("easy"), group("mt-bench-easy")])
+    SUITES["rewardbench"].check([group("anthropic_harmless")])  # no part of a score, and its own
+    SUITES["pairs"].check([group("anything")])

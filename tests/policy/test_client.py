@@ -136,6 +136,7 @@ def test_an_empty_response_is_an_empty_text() -> None:
         pytest.param(httpx.ConnectTimeout("slow"), id="no connection in time"),
         pytest.param(httpx.ReadError("reset"), id="broken connection"),
         pytest.param(httpx.RemoteProtocolError("half an answer"), id="server died"),
+        pytest.param(httpx.DecodingError("no gzip inside"), id="not what it says it is"),
         pytest.param(refusal(429), id="too busy"),
         pytest.param(refusal(500), id="engine died"),
         pytest.param(refusal(503), id="not ready"),

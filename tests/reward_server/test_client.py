@@ -77,7 +77,7 @@ class Server:
 class Scripted:
     """Gives one outcome after the other, the last for ever."""
 
-    def __init__(self, *outcomes: Handler | httpx.Response | httpx.TransportError) -> None:
+    def __init__(self, *outcomes: Handler | httpx.Response | httpx.RequestError) -> None:
         self.outcomes = list(outcomes)
         self.requests: list[httpx.Request] = []
         self.pauses: list[float] = []
@@ -85,7 +85,7 @@ class Scripted:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
-        if isinstance(outcome, httpx.TransportError):
+        if isinstance(outcome, httpx.RequestError):
             raise outcome
         return outcome(request) if callable(outcome) else outcome
 
@@ -164,8 +164,15 @@ def test_a_refusal_is_not_repeated(score: Score) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_missing_server_is_one_line(score: Score) -> None:
-    server = Scripted(httpx.ConnectError("Connection refused"))
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(httpx.ConnectError("Connection refused"), id="nobody there"),
+        pytest.param(httpx.DecodingError("no gzip inside"), id="not what it says it is"),
+    ],
+)
+def test_a_server_without_an_answer_is_one_line(score: Score, trouble: httpx.RequestError) -> None:
+    server = Scripted(trouble)
     with pytest.raises(RewardServerUnreachable, match="no answer from http://server:8100"):
         score(server, [group()], retry=RetryPolicy(attempts=1))
 

@@ -27,7 +27,7 @@ URL = "http://server:8100"
 class Server:
     """Answers TEI's ``/rerank`` and vLLM's ``/classify`` with lengths, after some outcomes."""
 
-    def __init__(self, *outcomes: httpx.Response | httpx.TransportError) -> None:
+    def __init__(self, *outcomes: httpx.Response | httpx.RequestError) -> None:
         self.outcomes = list(outcomes)
         self.requests: list[httpx.Request] = []
         self.pauses: list[float] = []
@@ -38,7 +38,7 @@ class Server:
         self.requests.append(request)
         if self.outcomes:
             outcome = self.outcomes.pop(0)
-            if isinstance(outcome, httpx.TransportError):
+            if isinstance(outcome, httpx.RequestError):
                 raise outcome
             return outcome
         if self.answers_left == 0:
@@ -118,6 +118,9 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(status: int)
         pytest.param(httpx.ConnectError("refused"), [0.25, 0.5, 1.0], "refused", id="gone"),
         pytest.param(httpx.ReadTimeout(""), [], "ReadTimeout", id="silent"),
         pytest.param(
+            httpx.DecodingError("no gzip"), [0.25, 0.5, 1.0], "no gzip", id="not what it says it is"
+        ),
+        pytest.param(
             httpx.Response(429, headers={"retry-after": "3600"}), [], "http_429", id="no budget"
         ),
         pytest.param(
@@ -136,7 +139,7 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(status: int)
     ],
 )
 async def test_patience_ends_with_a_named_error(
-    outcome: httpx.Response | httpx.TransportError, pauses: list[float], reason: str
+    outcome: httpx.Response | httpx.RequestError, pauses: list[float], reason: str
 ) -> None:
     server = Server(*[outcome] * 4)
     with pytest.raises(EvaluationFailed, match=f"^server: .*{URL}/rerank.*{reason}"):

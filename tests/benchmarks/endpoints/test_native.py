@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.endpoints.base import Rewards
 from benchmarks.endpoints.native import NativeEndpoint
-from benchmarks.errors import EvaluationFailed
+from benchmarks.errors import BenchmarkError, EvaluationFailed
 from corpora.conversation import Conversation
 from reward_server.client import ClientOptions, RetryPolicy
 from reward_server.errors import CandidateTooLong, RewardServerUnreachable, UnknownModel
@@ -197,6 +197,6 @@ async def test_whoever_does_not_answer_is_noticed_soon() -> None:
     )
     with pytest.raises(RewardServerUnreachable, match="start one with"):
         await asked.describe()
-    with pytest.raises(UnknownModel):
+    with pytest.raises(BenchmarkError, match=r"; check --model$"):
         await endpoint(Server(), model="other").describe()
     await asked.aclose()

@@ -16,6 +16,7 @@ from benchmarks.endpoints.local import LocalEndpoint
 from benchmarks.endpoints.native import NativeEndpoint
 from benchmarks.endpoints.open import EndpointSettings, open_endpoint
 from benchmarks.endpoints.wires import WIRES, WireName
+from benchmarks.errors import EvaluationFailed
 from corpora.conversation import Conversation
 from foundation.errors import UserError
 from foundation.parsing import Parser, add_settings, read_settings
@@ -79,6 +80,18 @@ def test_what_does_not_fit_is_one_line(flags: list[str], problem: str) -> None:
     with pytest.raises(UserError, match=problem) as caught:
         open_endpoint(read(*flags))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wire", ["native", "slime"])
+async def test_another_model_than_the_one_that_is_named_ends_the_stream(
+    server: str, wire: WireName
+) -> None:
+    url = f"{server}/slime" if wire == "slime" else server
+    settings = read("--server", url, "--wire", wire)
+    endpoint = open_endpoint(settings, use_cache=False, expected_fingerprint="beef")
+    with pytest.raises(EvaluationFailed, match="beef"):
+        await anext(endpoint.score([GROUP]))
+    await endpoint.aclose()
 
 
 async def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_a_survey_counts_groups_subsets_and_bad_records(tmp_path: Path) -> None:
     data = Data([one, other], skip_bad=True)
     survey = data.survey()
     assert survey.groups == 4
-    assert survey.subsets == {"a": 2, "b": 2}
+    assert [group.subset for group in survey.examples] == ["a", "b"]
     assert survey.bad_records == 2
     assert "one.jsonl:2: " in survey.bad_shown[0]
     assert "other.jsonl:2: " in survey.bad_shown[1]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.errors import EvaluationFailed
 from benchmarks.evaluation.job import main
 from benchmarks.results import Results, read_results
 from benchmarks.stored_scores import read_scores
-from foundation.errors import UserError
+from foundation.errors import JobError, UserError
 from foundation.journal import JournalError
 from foundation.process import free_port
 
@@ -153,6 +155,21 @@ def test_the_same_command_goes_on_and_another_job_is_refused(tmp_path: Path, ser
         run(other, output, "--server", server, "--controls", "none")
 
 
+def test_what_changes_the_texts_or_their_length_is_another_job(
+    tmp_path: Path, server: str, model_folder: Path
+) -> None:
+    data = write_pairs(tmp_path / "pairs.jsonl", 4)
+    local = ("--controls", "none", "--model-path", str(model_folder), "--dtype", "float32")
+    run(data, tmp_path / "local", *local, "--max-length", "250")
+    with pytest.raises(JournalError, match="begun with max_length 250, now it is None"):
+        run(data, tmp_path / "local", *local)
+    shutil.copytree(model_folder, tmp_path / "other")
+    rendered = ("--controls", "none", "--server", server, "--wire", "openrlhf", "--tokenizer")
+    run(data, tmp_path / "rendered", *rendered, str(model_folder))
+    with pytest.raises(JournalError, match="begun with tokenizer"):
+        run(data, tmp_path / "rendered", *rendered, str(tmp_path / "other"))
+
+
 def test_a_server_that_dies_half_way_leaves_partial_results(
     tmp_path: Path, model_folder: Path
 ) -> None:
@@ -213,6 +230,12 @@ def test_what_has_no_reward_is_counted_and_told(
         pytest.param(["--server", "u", "--scores", "s"], "--server and --scores", id="two"),
         pytest.param(["--server", "http://127.0.0.1:9"], "no answer from", id="gone"),
         pytest.param(["--judge", "http://j/v1"], "--model: missing", id="judge"),
+        pytest.param(
+            ["--judge", "http://j/v1", "--model", "m", "--on-overflow", "truncate"],
+            "^--on-overflow: truncate; is for a reward model",
+            id="judge_overflow",
+        ),
+        pytest.param(["--scores", "s", "--limit", "3"], "^--limit: 3; stored scores are", id="lim"),
         pytest.param(["--server", "http://x", "--format", "nope"], "format: 'nope' is not", id="f"),
         pytest.param(["--server", "http://x", "--controls", "nope"], "controls", id="controls"),
         pytest.param(["--server", "http://x", "--prior-sets", "p"], "--prior-sets: ", id="prior"),
@@ -225,12 +248,36 @@ def test_a_wrong_flag_is_one_line(tmp_path: Path, flags: list[str], message: str
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, server: str) -> None:
+    data = write_pairs(tmp_path / "pairs.jsonl", 2)
+    for output in (data, data / "out"):
+        with pytest.raises(UserError, match=r"^--output: .*; name another folder$"):
+            run(data, output, "--server", server)
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path, server: str) -> None:
+    data, output = write_pairs(tmp_path / "pairs.jsonl", 2), tmp_path / "out"
+    (output / "table.md").mkdir(parents=True)
+    with pytest.raises(JobError, match="cannot be written"):
+        run(data, output, "--server", server, "--controls", "none")
+
+
+def test_an_evaluation_in_which_nothing_is_scored_has_failed(tmp_path: Path, server: str) -> None:
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(json.dumps({"prompt": "Why?", "chosen": "Q", "rejected": "tea"}) + "\n")
+    with pytest.raises(EvaluationFailed, match=r"nothing is scored: 1 group has no reward"):
+        run(data, tmp_path / "out", "--server", server, "--model", "sick", "--controls", "none")
+    results = read_results(tmp_path / "out")
+    assert (results.overall, results.partial) == (None, True)
+
+
 def test_ties_have_a_rule_of_their_own_in_rewardbench_2(tmp_path: Path, server: str) -> None:
     data = tmp_path / "test.jsonl"
     row = {"id": 1, "subset": "Math", "prompt": "What?", "chosen": ["a"], "rejected": ["b"] * 3}
     data.write_text(json.dumps(row | {"num_correct": 1, "total_completions": 4}) + "\n")
     with pytest.raises(UserError, match="RewardBench 2 has a rule of its own"):
         run(data, tmp_path / "o", "--server", server, "--ties", "half", suite="rewardbench2")
+    assert not (tmp_path / "o").exists()  # told before anything is asked
 
 
 @pytest.mark.parametrize(

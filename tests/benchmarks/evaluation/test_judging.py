@@ -28,6 +28,8 @@ CANDIDATES = ("Rest well.", "Gold.", "Silver.", "Tin.")
         ("First I thought [[A]], but [[C]]", 2),
         ("Verdict: D", 3),
         ("My verdict: answer B", 1),
+        ("[[B]] is my verdict: a better answer.", 1),
+        ("My verdict: a tie.", None),
         ("[[E]]", None),
         ("They are equal.", None),
         ("", None),
@@ -45,6 +47,12 @@ def test_a_pick_is_the_last_letter_that_is_stated(text: str, place: int | None) 
         ("At first [[9]]; no: [[2]]", 2.0),
         ("Rating: 10", 10.0),
         ("Rating: 1-10, I say [[3]]", 3.0),
+        ("Rating: 1-10", None),
+        ("Rating: 10 - could not be better", 10.0),
+        ("Rating: 7.5 - sound", 7.5),
+        ("Rating: -3", None),
+        ("Rating: 1e1", None),
+        ("[[8]]; a rating 3 points lower would be unfair", 8.0),
         ("[[11]]", None),
         ("[[0]]", None),
         ("good", None),
@@ -55,14 +63,19 @@ def test_a_rating_is_the_last_number_that_is_stated(text: str, rating: float | N
 
 
 async def judged(
-    mode: JudgeMode, answer: Callable[[str], str], *, subset: str = "Math"
+    mode: JudgeMode,
+    answer: Callable[[str], str],
+    *,
+    subset: str = "Math",
+    candidates: tuple[str, ...] = CANDIDATES,
 ) -> ScoredGroup:
     def handle(request: httpx.Request) -> httpx.Response:
         said = answer(json.loads(request.content)["messages"][0]["content"])
         choice = {"message": {"content": said}, "finish_reason": "stop"}
         return httpx.Response(400 if said == "no" else 200, json={"choices": [choice]})
 
-    group = RankedGroup("q", Conversation.ask("What helps?"), CANDIDATES, (1, 2, 2, 2), subset)
+    ranks = (1, *(2 for _ in candidates[1:]))
+    group = RankedGroup("q", Conversation.ask("What helps?"), candidates, ranks, subset)
     transport = httpx.MockTransport(handle)
     async with ChatClient("http://judge/v1", "m", transport=transport) as chat:
         questions = ask([group], "as_asked", total=1)
@@ -95,7 +108,13 @@ async def test_what_cannot_be_read_is_an_error_of_its_candidates() -> None:
     rated = await judged("ratings", lambda asked: "[[5]]" if CANDIDATES[1] in asked else "fine")
     assert rated.rewards == (None, 5.0, None, None)
     refused = await judged("ratings", lambda asked: "no")
-    assert refused.errors[0] == "judge_failed: the judge refused the question"
+    assert refused.errors[0] == "judge_failed: http://judge/v1/chat/completions: answered 400"
+
+
+async def test_more_answers_than_letters_are_not_picked_from() -> None:
+    scored = await judged("ranking", lambda asked: "[[A]]", candidates=("Rest.",) * 27)
+    assert scored.rewards == (None,) * 27
+    assert scored.errors[0] == "too_many_candidates: 27, a judge picks among 26 at most"
 
 
 @pytest.fixture

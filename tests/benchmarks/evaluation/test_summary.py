@@ -33,7 +33,7 @@ WON, LOST, EVEN = (2.0, 1.0), (1.0, 2.0), (1.0, 1.0)
 
 
 def evaluation(groups: list[ScoredGroup], suite: str = "pairs", **fields: Any) -> Evaluation:
-    survey = Survey(groups=len(groups), digest="d", subsets=None, bad_records=0, bad_shown=())  # type: ignore[arg-type]
+    survey = Survey(groups=len(groups), digest="d", examples=(), bad_records=0, bad_shown=())
     made = Evaluation(
         suite=SUITES[suite],
         ties=SUITES[suite].ties,

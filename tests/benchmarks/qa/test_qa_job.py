@@ -144,10 +144,12 @@ def test_questions_that_are_too_long_are_errors_and_the_others_are_scored(
 
 
 class Dying(BaseHTTPRequestHandler):
-    """Is alive until it is asked something."""
+    """Is alive until it is asked something, and says that it serves ``model``."""
+
+    model = ""
 
     def do_GET(self) -> None:
-        content = json.dumps({"data": [{"id": "base", "root": "m"}]}).encode()
+        content = json.dumps({"data": [{"id": "base", "root": self.model}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -161,7 +163,8 @@ class Dying(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def dying_server() -> Iterator[str]:
+def dying_server(policy_server: RunningPolicy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(Dying, "model", str(policy_server.model))
     with ThreadingHTTPServer(("127.0.0.1", 0), Dying) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

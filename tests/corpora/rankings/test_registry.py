@@ -203,3 +203,13 @@ def test_real_verdicts_come_out_as_the_annotators_gave_them() -> None:
     ranks = Counter(group.ranks for group in groups)
     assert sum(ranks.values()) == 993
     assert ranks[1, 1] == sum(group.is_tie for group in groups) == 105
+
+
+def test_half_of_a_surrogate_pair_is_a_bad_record_where_results_tell_it(tmp_path: Path) -> None:
+    half = "\ud83d"
+    source = write(tmp_path / "a.jsonl", [PAIR, PAIR | {"id": half}, PAIR | {"subset": half}])
+    bad: list[CorpusError] = []
+    assert len(list(read_ranked(source, PAIRS, on_bad=bad.append))) == 1
+    assert [str(error).split(": ")[1] for error in bad] == ["id", "subset"]
+    in_text = write(tmp_path / "b.jsonl", [PAIR | {"chosen": half}])
+    assert [group.candidates[0] for group in read_ranked(in_text, PAIRS)] == [half]
