@@ -71,7 +71,7 @@ async def align(recipe: Recipe, world: World, folder: RunFolder, reporter: Repor
                 preparation = Preparation(recipe, folder, ledger, reporter, world, cluster, stack)
                 await _play(await preparation.open(), book)
         except BaseException as error:
-            book.write(status="failed", error=_reason(error))
+            book.write(status="failed", error=reason(error))
             raise
         summary = book.write(status="completed")
         reporter.event("run.finished", _closing(summary), **summary.final.model_dump())
@@ -116,13 +116,14 @@ async def measure_base(run: Run, _: int) -> Outcome:
     return {"prompts": len(groups)}
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Why a run ended early, in one line."""
     if isinstance(error, UserError | JobError):
         return str(error)
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
         return "interrupted"
-    return f"{type(error).__name__}: {error}"
+    words = str(error).splitlines()  # Ray's, when it ends a worker for want of memory, are fifty
+    return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
 
 
 def _sentence(played: RoundSummary) -> str:

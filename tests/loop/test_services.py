@@ -19,7 +19,7 @@ from foundation.errors import UserError
 from foundation.parsing import Parser, add_settings, read_settings
 from foundation.reporting import Reporter
 from foundation.settings import SettingsError, load_settings
-from loop.align import align, preflight
+from loop.align import align, preflight, reason
 from loop.cluster import reward_command
 from loop.config import Recipe, RewardConfig
 from loop.folder import RunFolder, open_run_folder
@@ -227,3 +227,13 @@ def test_a_key_that_the_server_does_not_know_ends_a_run_before_it_begins(
     with pytest.raises(Unauthorized) as refused:
         asyncio.run(play())
     assert wrong not in str(refused.value)
+
+
+def test_why_a_run_ended_is_one_line() -> None:
+    lines = RuntimeError("2 workers were killed due to the node running low on memory.\nTop 10: …")
+    assert (
+        reason(lines)
+        == "RuntimeError: 2 workers were killed due to the node running low on memory."
+    )
+    assert reason(RuntimeError()) == "RuntimeError"
+    assert reason(asyncio.CancelledError()) == "interrupted"
