@@ -50,6 +50,8 @@ class Survey:
 
     bad_records: int
     bad_shown: tuple[str, ...]
+    is_cut: bool = False
+    """Whether there are more groups than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +71,18 @@ class Data:
         Raises:
             CorpusError: naming file, record, field and fix.
         """
+        return islice(self._all(on_bad), self.limit)
+
+    def _all(self, on_bad: OnBad | None) -> Iterator[RankedGroup]:
         bad = on_bad or (_ignore if self.skip_bad else stop_at_bad)
         parts = (
             read_ranked(source.location, source.format, split=source.split, on_bad=bad)
             for source in self.sources
         )
-        return islice(chain.from_iterable(parts), self.limit)
+        return chain.from_iterable(parts)
 
     def survey(self) -> Survey:
-        """Reads all of it.
+        """Reads all of it, or one group more than the limit.
 
         Raises:
             CorpusError: if it cannot be read, or holds a bad record that may not be skipped.
@@ -91,14 +96,28 @@ class Data:
             bad.extend([str(error)] * (len(bad) < BAD_SHOWN))
 
         digest, groups, examples = hashlib.sha256(), 0, dict[str, RankedGroup]()
-        for group in self.stream(on_bad=note if self.skip_bad else None):
+        everything = self._all(note if self.skip_bad else None)
+        for group in islice(everything, self.limit):
             groups += 1
             if len(examples) < SUBSETS_SHOWN:
                 examples.setdefault(group.subset, group)
             digest.update(f"{group.digest}{group.ranks}{group.subset}\n".encode())
-        shown = tuple(examples.values())
-        return Survey(groups, digest.hexdigest()[:16], shown, count, tuple(bad))
+        return Survey(
+            groups=groups,
+            digest=digest.hexdigest()[:16],
+            examples=tuple(examples.values()),
+            bad_records=count,
+            bad_shown=tuple(bad),
+            is_cut=groups == self.limit and _goes_on(everything),
+        )
 
 
 def _ignore(error: CorpusError) -> None:
     """It was counted in the survey."""
+
+
+def _goes_on(groups: Iterator[RankedGroup]) -> bool:
+    try:
+        return next(groups, None) is not None
+    except CorpusError:  # of a record that nobody is asked about
+        return True

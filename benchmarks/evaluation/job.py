@@ -217,7 +217,7 @@ class Job:
         reasons = []
         if outcome.failure is not None:
             reasons.append(f"ended half-way: {outcome.failure}")
-        if config.limit is not None and survey and survey.groups == config.limit:
+        if config.limit is not None and survey and survey.is_cut:
             reasons.append(f"--limit: only the first {config.limit:,} groups were asked for")
         return Evaluation(
             suite=self._suite,

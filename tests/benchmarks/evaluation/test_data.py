@@ -55,3 +55,16 @@ def test_the_digest_is_that_of_groups_ranks_and_subsets_in_order(tmp_path: Path)
 def test_a_limit_is_over_all_sources(tmp_path: Path) -> None:
     one, other = write(tmp_path / "a.jsonl", GOOD, GOOD), write(tmp_path / "b.jsonl", GOOD, GOOD)
     assert Data([one, other], limit=3).survey().groups == 3
+
+
+@pytest.mark.parametrize(("limit", "is_cut"), [(None, False), (1, True), (2, False), (3, False)])
+def test_a_limit_that_leaves_nothing_out_cuts_nothing(
+    tmp_path: Path, limit: int | None, is_cut: bool
+) -> None:
+    data = Data([write(tmp_path / "one.jsonl", GOOD, GOOD)], limit=limit)
+    assert data.survey().is_cut == is_cut
+
+
+def test_a_bad_record_behind_the_limit_is_nobodys_concern(tmp_path: Path) -> None:
+    survey = Data([write(tmp_path / "one.jsonl", GOOD, {"prompt": 7})], limit=1).survey()
+    assert (survey.groups, survey.is_cut) == (1, True)
