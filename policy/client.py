@@ -200,23 +200,16 @@ class AsyncPolicyClient:
         Raises:
             PolicyServerUnreachable: if no attempt reached the server.
         """
-        return (await self._models()).versions
+        return (await self.models()).versions
 
-    async def origin(self, version: str) -> str:
-        """What a version was loaded from, as the server says: other weights under an old name show.
-
-        Raises:
-            PolicyServerUnreachable: if no attempt reached the server.
-        """
-        return (await self._models()).origin(version)
-
-    async def context_tokens(self) -> int | None:
-        """Tokens of a conversation and its answer together at most; ``None`` if it is not told.
+    async def models(self) -> ModelsAnswer:
+        """What is served, where each version was loaded from, and how long its context is.
 
         Raises:
             PolicyServerUnreachable: if no attempt reached the server.
         """
-        return (await self._models()).context_tokens
+        response = await self._send_patiently("GET", "/v1/models")
+        return _read("/v1/models", response, ModelsAnswer.model_validate_json)
 
     async def load_adapter(self, version: str, path: Path) -> None:
         """Loads an adapter folder under a name that is not served yet.
@@ -245,10 +238,6 @@ class AsyncPolicyClient:
             return (await self._http.get("/health")).is_success
         except httpx.RequestError:
             return False
-
-    async def _models(self) -> ModelsAnswer:
-        response = await self._send_patiently("GET", "/v1/models")
-        return _read("/v1/models", response, ModelsAnswer.model_validate_json)
 
     async def _draw(self, path: str, body: Mapping[str, Any], read: Callable[[bytes], T]) -> T:
         try:

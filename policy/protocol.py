@@ -190,7 +190,10 @@ class ModelsAnswer(_Wire):
         return next((model.max_model_len for model in self.data if not model.parent), None)
 
     def origin(self, version: str) -> str:
-        """What a version was loaded from: its model and, after a blank, its adapter."""
+        """What a version was loaded from: its model and, after a blank, its adapter.
+
+        Other weights under an old name show here.
+        """
         model = next((model.root for model in self.data if not model.parent), "")
         return " ".join(filter(None, (model, self.adapters.get(version))))
 

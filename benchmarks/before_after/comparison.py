@@ -23,6 +23,7 @@ from benchmarks.before_after.runs import read_run
 from benchmarks.before_after.serving import check_served
 from benchmarks.before_after.summary import Asked, summarise
 from benchmarks.errors import BenchmarkError
+from benchmarks.output import make_output
 from benchmarks.qa.job import evaluate as evaluate_qa
 from benchmarks.qa.run import OnProgress, check_server, open_journals
 from benchmarks.qa.suites import Suite, open_suite
@@ -104,7 +105,7 @@ class Comparison:
             JournalError: if there are others.
         """
         for version in self.asked.versions:
-            origin = await policy.origin(version)
+            origin = (await policy.models()).origin(version)
             for _, suite in self.asked.suites:
                 config = self.config.qa(suite.name, version, server=url, folder=self.folder)
                 await check_server(policy, version, max_tokens=config.longest_answer)
@@ -115,7 +116,7 @@ class Comparison:
     async def _ask_heldout(self, policy: AsyncPolicyClient, on_progress: OnProgress) -> str | None:
         config, asked = self.config, self.asked
         asker = HeldoutAsker(policy, asked.run.sampling(seed=config.seed))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_output(self.folder)
         with open_journal(self.folder, config, asked.run, asked.heldout, self.questions) as journal:
             return await ask_heldout(
                 asker,

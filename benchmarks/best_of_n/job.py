@@ -27,6 +27,7 @@ from benchmarks.best_of_n.summary import Evaluation, collect, summarise
 from benchmarks.endpoints.base import Description, Endpoint
 from benchmarks.endpoints.open import open_endpoint
 from benchmarks.errors import BenchmarkError, EvaluationFailed
+from benchmarks.output import make_output
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.run import check_server
 from benchmarks.results import RESULTS, write_results
@@ -115,17 +116,11 @@ async def evaluate(
     async with AsyncExitStack() as stack:
         endpoint = endpoint or open_endpoint(config)
         stack.push_async_callback(endpoint.aclose)
-        policy = AsyncPolicyClient(
-            config.policy,
-            retry_budget_seconds=config.policy_retry_seconds,
-            max_connections=config.policy_concurrency,
-            transport=transport,
-        )
-        await stack.enter_async_context(policy)
+        policy = await stack.enter_async_context(_policy(config, transport))
         await check_server(policy, config.version, flag="--policy", max_tokens=config.max_tokens)
         rewards = await endpoint.describe()
         folder = config.folder_of(rewards.model, rewards.fingerprint)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_output(folder)
         with Journal(folder / REWARDS, _pins(config, rewards), restart=config.restart) as journal:
             failures = (
                 await source.draw(policy, on_progress),
@@ -147,6 +142,15 @@ async def evaluate(
     )
     write_files(results, folder)
     return Evaluated(results, folder, tuple(filter(None, failures)))
+
+
+def _policy(config: BestOfNConfig, transport: httpx.AsyncBaseTransport | None) -> AsyncPolicyClient:
+    return AsyncPolicyClient(
+        config.policy,
+        retry_budget_seconds=config.policy_retry_seconds,
+        max_connections=config.policy_concurrency,
+        transport=transport,
+    )
 
 
 def open_source(config: BestOfNConfig, suites: Sequence[str]) -> Source:

@@ -83,7 +83,7 @@ class WorldSamples:
         """As :meth:`Source.draw`."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            pins = self._pins(origin=await policy.origin(self._config.version))
+            pins = self._pins(origin=(await policy.models()).origin(self._config.version))
             with Journal(self._path, pins, restart=self._config.forgets_samples) as journal:
                 await self._answer_all(policy, journal, on_progress)
                 journal.sync()

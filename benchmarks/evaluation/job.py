@@ -7,7 +7,6 @@ Progress goes to standard error, tables to standard output. The folder has ``res
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from benchmarks.evaluation.data import Data, Source, Survey
 from benchmarks.evaluation.options import EvaluationConfig
 from benchmarks.evaluation.run import Outcome, journal_of, open_asking, read_back, run_passes
 from benchmarks.evaluation.summary import Evaluation, summarize
+from benchmarks.output import make_output
 from benchmarks.published import published
 from benchmarks.reference_files import Layout, Subject
 from benchmarks.reference_writer import ReferenceFiles
@@ -112,7 +112,7 @@ class Job:
         if self._given:
             raise BenchmarkError(f"{self._given[0]}: stored scores need no data; leave it out")
         folder = self._config.output or scores.parent / f"{scores.stem}-{self._suite.name}"
-        _make(folder)
+        make_output(folder)
         name = self._config.name or (scores.name if scores.is_dir() else scores.stem)
         return self._evaluation(
             Outcome({"as_asked": list(read_scores(scores))}),
@@ -144,7 +144,7 @@ class Job:
             _tell(survey, reporter)
             self._suite.check(survey.examples)
             folder = self._folder(asking.description)
-            _make(folder)
+            make_output(folder)
             outcome = await run_passes(
                 asking,
                 data,
@@ -294,16 +294,6 @@ def _parser(prog: str, suite: Suite) -> Parser:
 def _layouts() -> str:
     width = max(map(len, FORMATS))
     return "\n".join(f"  {name:<{width}}  {each.layout}" for name, each in FORMATS.items())
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        problem = None if os.access(folder, os.W_OK) else "it may not be written to"
-    except OSError as error:
-        problem = error.strerror
-    if problem is not None:
-        raise BenchmarkError(f"--output: {folder}: {problem}; name another folder")
 
 
 def _tell(survey: Survey, reporter: Reporter) -> None:

@@ -29,6 +29,7 @@ from benchmarks.long_form.report import tables
 from benchmarks.long_form.results import LongFormResults
 from benchmarks.long_form.run import JUDGED, Judging, judge_all
 from benchmarks.long_form.summary import BENCHMARK, summarise
+from benchmarks.output import make_output
 from benchmarks.published import published
 from benchmarks.qa.run import OnProgress, check_server
 from benchmarks.results import RESULTS, write_results
@@ -111,7 +112,7 @@ async def evaluate(
         )
         await stack.enter_async_context(judge)
         await meet_judge(config.judge, transport)
-        config.folder.mkdir(parents=True, exist_ok=True)
+        make_output(config.folder)
         judging = Judging(answerer, judge, config.judge_tokens, config.concurrency)
         failure = None
         try:
@@ -178,7 +179,7 @@ async def _open_answers(
     answerer = PolicyAnswers(policy, config.version, max_tokens=config.max_tokens)
     return answerer, {
         "version": config.version,
-        "origin": await policy.origin(config.version),
+        "origin": (await policy.models()).origin(config.version),
         "max_tokens": config.max_tokens,
     }
 

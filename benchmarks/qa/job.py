@@ -14,6 +14,7 @@ import httpx
 from rich.console import Console
 
 from benchmarks.errors import EvaluationFailed
+from benchmarks.output import make_output
 from benchmarks.published import published
 from benchmarks.qa.options import QaConfig
 from benchmarks.qa.report import tables
@@ -92,7 +93,7 @@ async def evaluate(
     )
     async with policy:
         await check_server(policy, config.version, max_tokens=config.longest_answer)
-        config.folder.mkdir(parents=True, exist_ok=True)
+        make_output(config.folder)
         failure = await ask_all(policy, config, suites, on_progress=on_progress)
     results = summarise(config, suites, failure=failure, versions=versions(*PACKAGES))
     with writing(config.folder / RESULTS):

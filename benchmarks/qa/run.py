@@ -53,11 +53,11 @@ async def check_server(
             f"{flag}: {policy.base_url}: nobody answers; start one with `medpref serve policy`,"
             " or correct the URL"
         )
-    served = await policy.versions()
-    if version not in served:
-        known = ", ".join(served) or "none"
+    served = await policy.models()
+    if version not in served.versions:
+        known = ", ".join(served.versions) or "none"
         raise BenchmarkError(f"--version: {version} is not served; there are: {known}")
-    context = await policy.context_tokens()
+    context = served.context_tokens
     if max_tokens is not None and context is not None and max_tokens >= context:
         raise BenchmarkError(
             f"--max-tokens: {max_tokens} leaves no room for a question in the {context} tokens of"
@@ -79,7 +79,7 @@ async def ask_all(
         CorpusError: if the questions cannot be read again.
     """
     try:
-        origin = await policy.origin(config.version)
+        origin = (await policy.models()).origin(config.version)
         with open_journals(config, suites, origin=origin) as journals:
             for suite, journal in zip(suites, journals, strict=True):
                 for mode in config.modes:

@@ -319,11 +319,11 @@ def test_what_changes_the_served_set_is_sent_once() -> None:
 def test_versions_are_the_base_and_the_adapters(base: list[dict[str, Any]]) -> None:
     served = [*base, {"id": "r1", "root": "a", "parent": base[0]["id"]}]
     answer = httpx.Response(200, json={"data": served})
-    server = Server(httpx.ConnectError("restarting"), answer, answer, answer, answer)
-    assert asyncio.run(client(server).versions()) == ("base", "r1")
-    assert asyncio.run(client(server).origin("base")) == "m"
-    assert asyncio.run(client(server).origin("r1")) == "m a"
-    assert asyncio.run(client(server).context_tokens()) == 256
+    server = Server(httpx.ConnectError("restarting"), answer)
+    models = asyncio.run(client(server).models())
+    assert models.versions == ("base", "r1")
+    assert (models.origin("base"), models.origin("r1")) == ("m", "m a")
+    assert models.context_tokens == 256
 
 
 @pytest.mark.parametrize(

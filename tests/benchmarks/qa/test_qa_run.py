@@ -294,6 +294,13 @@ def test_an_answer_longer_than_the_context_is_refused_before_anything_is_asked(
     run(config(tmp_path, f"s={suite(tmp_path)}", max_tokens=255), policy)
 
 
+def test_a_folder_that_cannot_be_made_is_one_line_and_asks_nothing(tmp_path: Path) -> None:
+    policy, file = Policy(knows), suite(tmp_path)
+    with pytest.raises(UserError, match=r"^--output: .*dev\.json/out: .*; name another folder$"):
+        run(config(tmp_path, f"s={file}", output=file / "out"), policy)
+    assert not policy.bodies
+
+
 def test_another_model_under_the_old_name_does_not_get_the_old_answers(tmp_path: Path) -> None:
     given = config(tmp_path, f"s={suite(tmp_path)}")
     run(given, Policy(knows))
