@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from benchmarks.errors import ScoresError
-from benchmarks.scored import ScoredGroup, finite
+from benchmarks.scored import ScoredGroup, stored_reward
 from corpora.rankings import judge_bench
 from corpora.records import Record
 
@@ -56,23 +56,13 @@ def _scores(judgment: object, where: str, place: int) -> tuple[float | None, flo
         return None, None
     inner = judgment.get("judgment") if isinstance(judgment, Mapping) else None
     scores = inner.get("scores") if isinstance(inner, Mapping) else None
+    field = f"{where}: {JUDGMENTS}[{place}].judgment.scores"
     if not isinstance(scores, list) or len(scores) != 2:
         raise ScoresError(
-            f"{where}: {JUDGMENTS}[{place}].judgment.scores: expected two numbers, got"
-            f" {scores!r:.60}; give the scores of a reward model"
+            f"{field}: expected two numbers, got {scores!r:.60}; give the scores of a reward model"
         )
-    first, second = (_number(score, where, place) for score in scores)
+    first, second = (stored_reward(score, field) for score in scores)
     return first, second
-
-
-def _number(score: object, where: str, place: int) -> float | None:
-    if score is None:
-        return None
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        raise ScoresError(
-            f"{where}: {JUDGMENTS}[{place}].judgment.scores: expected numbers, got {score!r:.60}"
-        )
-    return finite(score)
 
 
 def _mean(scores: tuple[float | None, ...]) -> float | None:

@@ -146,10 +146,18 @@ def win(group: ScoredGroup, ties: Ties = "loss") -> float:
     return math.fsum(won) / len(won)
 
 
-def finite(number: float) -> float | None:
-    """A stored number as a reward; none if it is not finite, or larger than any reward can be."""
+def stored_reward(value: object, field: str) -> float | None:
+    """A stored value as a reward; none if it is null, not finite, or beyond any number.
+
+    Raises:
+        ScoresError: naming the field, given with its file and line, if it is something else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ScoresError(f"{field}: expected a number, got {value!r:.60}")
     try:
-        reward = float(number)
+        reward = float(value)
     except OverflowError:
         return None
     return reward if math.isfinite(reward) else None
@@ -187,9 +195,7 @@ def _rewards(fields: Mapping[str, Any], where: str) -> tuple[list[float | None],
         errors = list(_list_of(fields, "errors", str, type(None), where=where))
     rewards: list[float | None] = []
     for place, value in enumerate(given):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ScoresError(f"{where}: rewards[{place}]: expected a number, got {value!r:.60}")
-        rewards.append(None if value is None else finite(value))
+        rewards.append(stored_reward(value, f"{where}: rewards[{place}]"))
         if rewards[-1] is None and place < len(errors) and errors[place] is None:
             errors[place] = "non_finite_reward: the stored reward is not a finite number"
     return rewards, errors

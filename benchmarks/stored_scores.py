@@ -23,10 +23,9 @@ from typing import Any
 
 from benchmarks.errors import ScoresError
 from benchmarks.judge_bench_scores import is_judged, judged
-from benchmarks.scored import ScoredGroup, finite
-from corpora.errors import CorpusError
-from corpora.records import Record, parse_line
+from benchmarks.scored import ScoredGroup, stored_reward
 from corpora.streams import JSON_LINES, stream_records
+from foundation.journal import read_journal
 
 SCORES = "scores.jsonl"
 """What an evaluation calls its journal."""
@@ -70,8 +69,8 @@ def _of_lines(file: Path) -> Iterator[ScoredGroup]:
     if first is None:
         return
     if "rewards" in first.fields:
-        for record in _journal(file):
-            yield ScoredGroup.from_fields(record.fields, where=record.where)
+        for number, fields in enumerate(read_journal(file), start=1):
+            yield ScoredGroup.from_fields(fields, where=f"{file}:{number}")
         return
     if is_judged(first.fields):
         for number, record in enumerate(stream_records(file)):
@@ -86,17 +85,6 @@ def _of_lines(file: Path) -> Iterator[ScoredGroup]:
         )
     for number, record in enumerate(stream_records(file)):
         yield _pair(record.fields, names, number=number, where=record.where)
-
-
-def _journal(file: Path) -> Iterator[Record]:
-    """The lines of a journal, without a last one that a kill has torn."""
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield parse_line(f"{file}:{number}", number, line)
-            except CorpusError:
-                if line.endswith(b"\n"):
-                    raise
 
 
 def _pair(
@@ -197,11 +185,9 @@ def _score(fields: Mapping[str, Any], name: str, where: str) -> tuple[float | No
     value = fields[name]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    reward = stored_reward(value, f"{where}: {name}")
     if value is None:
         return None, f"missing_reward: {where}: {name} is null"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ScoresError(f"{where}: {name}: expected a number, got {value!r:.60}")
-    reward = finite(value)
     if reward is None:
         return None, f"non_finite_reward: {where}: {name} is {value!r:.60}"
     return reward, None

@@ -20,7 +20,6 @@ from foundation.words import NOTHING, decimal, tiny
 
 OVERALL = "Overall"
 INTERVAL = "95 % interval"
-NOT_ALL = "these are not all groups of the benchmark"
 
 LENGTHS: Mapping[str, str] = {
     "shorter_by_2x": "at most half as long",

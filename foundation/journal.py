@@ -100,8 +100,9 @@ class Journal:
             self._check(self._read_pins(), pins)
             return
         fresh = self._pins_path.with_suffix(".new")
-        fresh.write_text(json.dumps(pins) + "\n", encoding="utf-8")
-        fresh.replace(self._pins_path)
+        with writing(self._pins_path):
+            fresh.write_text(json.dumps(pins) + "\n", encoding="utf-8")
+            fresh.replace(self._pins_path)
 
     def _read_pins(self) -> Mapping[str, Any]:
         pins = read_pins(self.path)
@@ -146,20 +147,20 @@ def _pins_path(path: Path) -> Path:
 
 
 def read_journal(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a journal, one at a time; a torn last one is left out.
+    """The lines of a journal, one at a time; a last one that a kill has torn is left out.
 
     Raises:
         JournalError: naming the line that is no JSON object.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 fields = None
             if not isinstance(fields, dict):
+                if not line.endswith(b"\n"):
+                    return
                 raise JournalError(f"{path}:{number}: is damaged; mend the line or begin anew")
             yield fields
 

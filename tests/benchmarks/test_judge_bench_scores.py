@@ -62,7 +62,7 @@ def test_a_judgment_that_failed_is_an_error_and_no_number(tmp_path: Path) -> Non
         pytest.param("B>A", "expected one, or two in both orders", id="text"),
         pytest.param([{"judgment": {"response": "B"}}], "give the scores of a", id="words"),
         pytest.param([{"judgment": {"scores": [1, 2, 3]}}], "expected two numbers", id="three"),
-        pytest.param([{"judgment": {"scores": ["1", 2]}}], "expected numbers", id="no number"),
+        pytest.param([{"judgment": {"scores": ["1", 2]}}], "expected a number", id="no number"),
     ],
 )
 def test_a_line_without_scores_is_named(tmp_path: Path, judgments: Any, words: str) -> None:

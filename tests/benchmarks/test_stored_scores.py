@@ -70,7 +70,7 @@ def test_a_whole_last_line_counts_whether_or_not_it_ends(tmp_path: Path) -> None
 def test_a_damaged_line_of_a_journal_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     path.write_text(GROUP.to_json() + "\n{bad}\n" + GROUP.to_json(), encoding="utf-8")
-    with pytest.raises(UserError, match=r"scores\.jsonl:2: malformed JSON"):
+    with pytest.raises(UserError, match=r"scores\.jsonl:2: is damaged"):
         list(read_scores(path))
 
 

@@ -70,3 +70,11 @@ def test_a_full_disk_fails_the_job_in_one_line(tmp_path: Path) -> None:
     words = r"cannot be written \(No space left\); make room"
     with pytest.raises(JobError, match=words), writing(tmp_path / "scores.jsonl"):
         raise OSError(28, "No space left")
+
+
+def test_a_last_line_is_torn_only_where_it_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2}')
+    assert [line["n"] for line in read_journal(path)] == [1, 2]
+    path.write_text('{"n": 1}\n{"n": 2')
+    assert [line["n"] for line in read_journal(path)] == [1]
